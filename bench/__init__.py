@@ -1,0 +1,1 @@
+"""Robustness benchmark and leaderboard for compressed image classifiers."""

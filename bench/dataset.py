@@ -1,0 +1,64 @@
+"""Images with labels, as the bench holds them: uint8 in memory, [0, 1] when a model sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """A fixed list of labelled images.
+
+    Attributes:
+        images: (N, C, H, W) uint8, 0 … 255.
+        labels: (N,) int64.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        if self.images.dim() != 4 or str(self.images.dtype) != "torch.uint8":
+            raise UsageError(
+                f"Expected images of shape N×C×H×W in uint8, got {tuple(self.images.shape)} {self.images.dtype}."
+            )
+        if len(self.images) != len(self.labels):
+            raise UsageError(f"Expected one label an image, got {len(self.labels)} for {len(self.images)} images.")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def first(self, n: int) -> Examples:
+        """Return the first `n` examples (all, if there are fewer)."""
+        return Examples(images=self.images[:n], labels=self.labels[:n])
+
+    def to(self, device: torch.device) -> Examples:
+        """Return the same examples on `device`."""
+        return Examples(images=self.images.to(device), labels=self.labels.to(device))
+
+    def pixels(self, index: Tensor | slice = slice(None)) -> Tensor:
+        """Return the chosen images as float32 in [0, 1], (n, C, H, W)."""
+        return self.images[index].float().div(255.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Training and test images of one name. Steps see `train`; only the attack and the judge see `test`."""
+
+    name: str
+    train: Examples
+    test: Examples
+    n_classes: int
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        channels, height, width = self.test.images.shape[1:]
+        return channels, height, width

@@ -1,0 +1,25 @@
+"""What can go wrong in a way the user can mend: one sentence each, and the exit code that goes with it."""
+
+
+class BenchError(Exception):
+    """A mistake or a gap the user can mend; printed as one sentence, never as a traceback."""
+
+    exit_code = 2
+
+
+class UsageError(BenchError):
+    """The command, a recipe, a track or a file says something the bench cannot act on."""
+
+    exit_code = 2
+
+
+class MissingError(BenchError):
+    """Something is absent: a data set, weights, an optional package, the network."""
+
+    exit_code = 3
+
+
+class GateError(BenchError):
+    """The work finished, but a check the user asked for does not hold."""
+
+    exit_code = 1

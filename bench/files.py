@@ -1,0 +1,60 @@
+"""Where the bench keeps things, and how it writes them so that a crash never leaves half a file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.errors import MissingError
+
+
+def cache_dir() -> Path:
+    """`BENCH_CACHE_DIR`, else `bench` in the user's cache folder: trained models, downloads, unfinished runs."""
+    if chosen := os.environ.get("BENCH_CACHE_DIR"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "bench"
+
+
+def data_dir() -> Path | None:
+    """`BENCH_DATA_DIR`, the folder of data sets the user brings; None when unset."""
+    chosen = os.environ.get("BENCH_DATA_DIR")
+    return Path(chosen).expanduser() if chosen else None
+
+
+def offline() -> bool:
+    """Whether `BENCH_OFFLINE` forbids downloads."""
+    return os.environ.get("BENCH_OFFLINE", "") not in ("", "0")
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; move it into place when the block ends without an error.
+
+    Guarantees:
+        `path` holds its old content or the whole new one, never a part of it.
+
+    Raises:
+        MissingError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+    except OSError as error:
+        raise MissingError(f"Cannot write in {path.parent}: {error.strerror}. Free space or choose another folder.") from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,83 @@
+"""Names of models, and the classifier on trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.errors import UsageError
+from bench.registry import did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Classifier = Callable[["Tensor"], "Tensor"]
+"""Maps images (N, C, H, W) in [0, 1] to logits (N, K)."""
+
+SOURCES = {
+    "bench": "own small networks, trained on first use (bench:digits-cnn, bench:conv8) or the architecture of a checkpoint",
+    "robustbench": "RobustBench's zoo: robustbench:[DATASET/][THREAT/]NAME",
+    "timm": "timm's pretrained models: timm:NAME",
+    "torchvision": "torchvision's pretrained models: torchvision:NAME",
+    "autoattack": "the CIFAR-10 ResNet-18 that ships with AutoAttack: autoattack:resnet18",
+    "checkpoint": "weights in a file: checkpoint:FILE@ARCHITECTURE[@NORMALIZATION]",
+    "python": "your own function that returns an nn.Module: python:FILE.py:FUNCTION (needs --trust)",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """A model's one name, `source:name`."""
+
+    source: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.name}"
+
+    @classmethod
+    def parse(cls, text: str) -> ModelSpec:
+        """Read `"robustbench:Wong2020Fast"`.
+
+        Raises:
+            UsageError: no source, an unknown source, or no name.
+        """
+        source, colon, name = text.partition(":")
+        if not colon or not name:
+            raise UsageError(f"Expected a model as SOURCE:NAME (for example bench:conv8), got '{text}'.")
+        if source not in SOURCES:
+            raise UsageError(f"There is no model source '{source}'.{did_you_mean(source, SOURCES)}")
+        return cls(source=source, name=name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a model must fit: the data set it classifies and the threat it was chosen for.
+
+    Attributes:
+        dataset: the data set's name, "cifar10".
+        image_shape: (channels, height, width).
+        n_classes: number of logits.
+        norm: "Linf" or "L2"; picks the folder of RobustBench's zoo when a name does not.
+    """
+
+    dataset: str
+    image_shape: tuple[int, int, int]
+    n_classes: int
+    norm: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The classifier on trial; each part maps (N, C, H, W) in [0, 1] to (N, K) logits.
+
+    Attributes:
+        twin: what gradients go through; equal to `deployed` up to float rounding.
+        parent: the model before compression.
+        deployed: what a user would run (an int8 ONNX Runtime session, say); it has the last word.
+    """
+
+    twin: nn.Module
+    parent: nn.Module
+    deployed: Classifier

@@ -1,0 +1,66 @@
+"""Name → thing, with "did you mean" for a name that is nearly right."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from bench.errors import UsageError
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `" Did you mean 'x'?"` for a near miss, else a list of what there is."""
+    known = sorted(known)
+    near = get_close_matches(name, known, n=1, cutoff=0.6)
+    if near:
+        return f" Did you mean '{near[0]}'?"
+    return f" Known: {', '.join(known)}." if known else ""
+
+
+class Registry:
+    """A table of named things, each given as `"module:attribute"` so that listing names imports nothing.
+
+    Args:
+        kind: what the things are, for messages ("step", "attack").
+        things: name → the thing itself, or `"package.module:attribute"`, imported on first use.
+    """
+
+    def __init__(self, kind: str, things: dict[str, Any]) -> None:
+        self.kind = kind
+        self._things = dict(things)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._things))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._things
+
+    def add(self, name: str, thing: Any) -> None:
+        """Register `thing` under a new name; an existing name is never replaced.
+
+        Raises:
+            UsageError: the name is taken.
+        """
+        if name in self._things:
+            raise UsageError(f"The {self.kind} '{name}' is already registered; choose another name.")
+        self._things[name] = thing
+
+    def check(self, name: str) -> None:
+        """Raise UsageError, naming the nearest known name, unless `name` is registered."""
+        if name not in self._things:
+            raise UsageError(f"There is no {self.kind} '{name}'.{did_you_mean(name, self._things)}")
+
+    def get(self, name: str) -> Any:
+        """Return the thing called `name`, importing it if this is the first time.
+
+        Raises:
+            UsageError: no such name.
+        """
+        self.check(name)
+        thing = self._things[name]
+        if isinstance(thing, str):
+            module, attribute = thing.split(":")
+            thing = self._things[name] = getattr(importlib.import_module(module), attribute)
+        return thing
