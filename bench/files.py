@@ -44,7 +44,9 @@ def atomic(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         os.close(handle)
     except OSError as error:
-        raise MissingError(f"Cannot write in {path.parent}: {error.strerror}. Free space or choose another folder.") from error
+        raise MissingError(
+            f"Cannot write in {path.parent}: {error.strerror}. Free space or choose another folder."
+        ) from error
     temporary = Path(name)
     try:
         yield temporary

@@ -16,7 +16,7 @@ Classifier = Callable[["Tensor"], "Tensor"]
 """Maps images (N, C, H, W) in [0, 1] to logits (N, K)."""
 
 SOURCES = {
-    "bench": "own small networks, trained on first use (bench:digits-cnn, bench:conv8) or the architecture of a checkpoint",
+    "bench": "our own networks; bench:digits-cnn and bench:conv8 are trained on first use",
     "robustbench": "RobustBench's zoo: robustbench:[DATASET/][THREAT/]NAME",
     "timm": "timm's pretrained models: timm:NAME",
     "torchvision": "torchvision's pretrained models: torchvision:NAME",

@@ -32,7 +32,7 @@ class ThreatModel:
     def __post_init__(self) -> None:
         if self.norm not in ("Linf", "L2"):
             raise UsageError(f"Expected norm 'Linf' or 'L2', got '{self.norm}'.")
-        if not 0 < self.eps:
+        if not self.eps > 0:
             raise UsageError(f"Expected eps > 0 in units of [0, 1] (for example '8/255'), got '{self.eps}'.")
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ class ThreatModel:
 
     @property
     def eps_text(self) -> str:
-        """eps as people write it: `8/255`, `0.1`."""
+        """Eps as people write it: `8/255`, `0.1`."""
         for denominator in (255, 1):
             scaled = self.eps * denominator
             if scaled.denominator == 1:

@@ -1,0 +1,1 @@
+"""Proposes adversarial images, judges them, and notices when something only looks robust."""

@@ -1,0 +1,1 @@
+"""Steps that go on training a compressed network."""

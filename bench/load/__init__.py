@@ -1,0 +1,1 @@
+"""Turns names into networks and data sets."""

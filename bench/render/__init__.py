@@ -1,0 +1,1 @@
+"""Shows entries and boards to people."""

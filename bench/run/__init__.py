@@ -1,0 +1,1 @@
+"""What lets long work survive a crash."""

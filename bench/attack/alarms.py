@@ -1,0 +1,91 @@
+"""Signs that a model only looks robust, from questions put to it and from the whole attack."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bench.attack.engine import Outcome
+from bench.attack.probe import Record
+from bench.model import Subject
+from bench.verdicts import LETTERS, Alarm, Proportion
+
+# Logits of one image may differ between batch sizes by float rounding; relative to their spread, never by this much.
+ROUNDING = 1e-2
+# Share of the gradients of the margin losses that may vanish. Honest networks: none, or an image or two.
+ZERO_GRADIENTS = 0.05
+# Images that only Square brings down, as a share of the test images: AutoAttack's own sign of masked gradients.
+SQUARE_WARNS, SQUARE_CONVICTS = 0.01, 0.05
+TOP1_AGREEMENT = 0.995
+
+
+@torch.no_grad()
+def question(subject: Subject, images: Tensor) -> tuple[Alarm, ...]:
+    """Ask both networks what no honest classifier answers wrongly.
+
+    Args:
+        subject: twin and deployed model.
+        images: (N, C, H, W) in [0, 1], N ≥ 2; test images, unlabelled.
+    """
+    alarms = []
+    parts = {"deployed": subject.deployed} if subject.deployed is subject.twin else vars(subject)
+    for name in ("twin", "deployed"):
+        if name not in parts:
+            continue
+        ask = parts[name]
+        logits = ask(images)
+        spread = (logits - logits.mean(1, keepdim=True)).norm(dim=1).clamp_min(1e-12)
+
+        def differs(other: Tensor, logits: Tensor = logits, spread: Tensor = spread) -> float:
+            return float(((other - logits).norm(dim=1) / spread).nan_to_num(0.0, 0.0, 0.0).max())
+
+        if not logits.isfinite().all():
+            share = float((~logits.isfinite().all(1)).float().mean())
+            alarms.append(_fatal("not-finite", f"{share:.1%} of the {name} model's clean logits are not finite"))
+        if (again := differs(ask(images))) > ROUNDING:
+            alarms.append(_fatal("randomised", f"asked twice, the {name} model's logits differ by {again:.1%}"))
+        elif (alone := differs(torch.cat([ask(image[None]) for image in images]))) > ROUNDING:
+            alarms.append(_fatal("batch-dependent", f"one by one, the {name} model's logits differ by {alone:.1%}"))
+        if logits.min() >= 0 and (logits.sum(1) - 1).abs().max() < 1e-4:
+            alarms.append(_fatal("probabilities", f"the {name} model returns probabilities, expected logits"))
+    if isinstance(subject.twin, nn.Module) and any(module.training for module in subject.twin.modules()):
+        alarms.append(_fatal("training-mode", "the model was handed over in training mode"))
+    return tuple(alarms)
+
+
+def inspect(outcome: Outcome, *, n_classes: int) -> tuple[Alarm, ...]:
+    """Read the alarms off what the attacks saw and did."""
+    alarms = []
+    total = len(outcome.letters)
+    margin = [outcome.records.get(attack, Record()) for attack in ("apgd-t", "fab-t")]
+    backward = sum(record.backward for record in margin)
+    zero = sum(record.zero_gradients for record in margin)
+    if backward and zero / backward > ZERO_GRADIENTS:
+        alarms.append(_fatal("zero-gradients", f"{zero / backward:.1%} of the margin losses' gradients are zero"))
+    broken = sum(record.broken_gradients for record in outcome.records.values())
+    if broken:
+        alarms.append(_fatal("not-finite-gradients", f"{broken} gradients met along the attack are not finite"))
+    if silent := sum(record.broken_logits for record in outcome.records.values()):
+        alarms.append(_fatal("not-finite-logits", f"{silent} logits met along the attack are not finite"))
+    if "square" in outcome.attacks:
+        fallen = outcome.letters.count(LETTERS[outcome.attacks.index("square")])
+        if fallen / total > SQUARE_WARNS:
+            sentence = f"{fallen} of {total} images fell to Square alone, after every gradient attack had failed"
+            convicts = fallen / total > SQUARE_CONVICTS
+            alarms.append(Alarm(name="square-beats-white-box", fatal=convicts, evidence=sentence))
+    clean = Proportion(count=total - outcome.letters.count("x"), total=total)
+    if clean.interval[0] <= 1 / n_classes:
+        sentence = f"{clean.count} of {total} clean images right; chance is {1 / n_classes:.1%}"
+        alarms.append(Alarm(name="chance-level", fatal=False, evidence=sentence))
+    return tuple(alarms)
+
+
+def disagreement(top1: float, n: int) -> tuple[Alarm, ...]:
+    """Raise when the deployed model is not the network that was attacked."""
+    if top1 >= TOP1_AGREEMENT or round(n * (1 - top1)) <= 1:
+        return ()
+    return (_fatal("twin-disagrees", f"twin and deployed model agree on {top1:.2%} of {n} clean images"),)
+
+
+def _fatal(name: str, evidence: str) -> Alarm:
+    return Alarm(name=name, fatal=True, evidence=evidence)

@@ -1,0 +1,178 @@
+"""A network as a plain graph of operations, so that quantisers can be put on its edges."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from bench.errors import UsageError
+
+# Operations that do nothing when a network is evaluated.
+_IDENTITIES = {"dropout", "feature_dropout", "alpha_dropout", "lift_fresh_copy", "detach", "alias"}
+
+
+def operation(node: fx.Node) -> str:
+    """Return a node's operation without name space and overload ("conv2d"), or "" where it calls none."""
+    if node.op != "call_function":
+        return ""
+    name = str(node.target)
+    return name.split(".")[1] if name.startswith("aten.") else name
+
+
+def attribute(module: nn.Module, path: str) -> Any:
+    """Return what a dotted path names inside a module."""
+    return reduce(getattr, path.split("."), module)
+
+
+def trace(model: nn.Module, image_shape: tuple[int, int, int], device: torch.device) -> fx.GraphModule:
+    """Return a copy of the network as a graph, in eval mode, batch-norm folded where that is exact.
+
+    Guarantees:
+        The model is left as it was, and the graph computes the same logits.
+
+    Args:
+        model: maps (N, C, H, W) to (N, K).
+        image_shape: (C, H, W).
+        device: where the graph will run; tensors made in `forward` stay there.
+
+    Raises:
+        UsageError: torch.export cannot follow the network.
+    """
+    model = copy.deepcopy(model).eval().to(device)
+    images = torch.rand(4, *image_shape, generator=torch.Generator().manual_seed(0)).to(device)
+    batch = torch.export.Dim("batch", min=1, max=65536)
+    try:
+        with torch.enable_grad():
+            exported = torch.export.export(model, (images,), dynamic_shapes=({0: batch},))
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UsageError(
+            f"Cannot quantise {type(model).__name__}: torch.export cannot trace it with a free batch size ({first}); "
+            "quantisation needs a network without data-dependent Python branches."
+        ) from error
+    guards = {"check_guards": False} if "check_guards" in inspect.signature(exported.module).parameters else {}
+    root = exported.module(**guards)
+    graph = root.graph
+    _plain_signature(graph)
+    _out_of_place(graph)
+    _drop_identities(graph)
+    _fold_batch_norm(root, graph)
+    graph.eliminate_dead_code()
+    for node in graph.nodes:
+        node.meta.clear()
+    graph.lint()
+    # The exported module refuses train() and eval(); a fresh one accepts them.
+    traced = fx.GraphModule(root, graph, class_name=type(model).__name__)
+    _check(model, traced, images)
+    for parameter in traced.parameters():
+        parameter.requires_grad_(True)
+    return traced.eval()
+
+
+def _plain_signature(graph: fx.Graph) -> None:
+    """Let the graph take one tensor and return one tensor, without torch.export's packing and guards."""
+    graph.set_codegen(fx.graph.CodeGen())
+    for node in list(graph.nodes):
+        if node.op == "call_module" and "guard" in str(node.target):
+            graph.erase_node(node)
+    output = graph.output_node()
+    result = output.args[0]
+    while isinstance(result, tuple | list):
+        if len(result) != 1:
+            raise UsageError(f"Expected a network that returns only logits, got {len(result)} results.")
+        result = result[0]
+    output.args = (result,)
+
+
+def _out_of_place(graph: fx.Graph) -> None:
+    """Replace `relu_` by `relu` and so on; whoever read the changed tensor later reads the new one."""
+    order = {node: position for position, node in enumerate(graph.nodes)}
+    for node in list(graph.nodes):
+        name = operation(node)
+        if not name.endswith("_") or name.startswith("_"):
+            continue
+        packet = getattr(torch.ops.aten, name[:-1], None)
+        if packet is None:
+            continue
+        node.target = getattr(packet, str(node.target).split(".")[-1])
+        changed = node.args[0]
+        assert isinstance(changed, fx.Node)
+        changed.replace_all_uses_with(node, delete_user_cb=lambda user, now=order[node]: order[user] > now)
+
+
+def _drop_identities(graph: fx.Graph) -> None:
+    for node in list(graph.nodes):
+        if operation(node) in _IDENTITIES:
+            node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+            graph.erase_node(node)
+
+
+def _fold_batch_norm(root: nn.Module, graph: fx.Graph) -> None:
+    """Fold batch-norm into the convolution before it, where nobody else reads that convolution.
+
+    With a second reader (pre-activation networks) folding would change what that reader sees.
+    """
+    uses = [node.target for node in graph.nodes if node.op == "get_attr" for _ in node.users]
+    for norm in list(graph.nodes):
+        if operation(norm) != "batch_norm":
+            continue
+        conv = norm.args[0]
+        if operation(conv) != "conv2d" or len(conv.users) != 1 or conv.args[1].op != "get_attr":
+            continue
+        if uses.count(conv.args[1].target) != 1:  # a weight that two convolutions share
+            continue
+        if len(conv.args) > 2 and conv.args[2] is not None and conv.args[2].op != "get_attr":
+            continue
+        weight, bias = _folded(root, conv, norm)
+        prefix = f"{conv.args[1].target.rpartition('.')[0]}.".lstrip(".")
+        _assign(root, f"{prefix}weight_folded", weight)
+        _assign(root, f"{prefix}bias_folded", bias)
+        with graph.inserting_before(conv):
+            new_weight = graph.get_attr(f"{prefix}weight_folded")
+            new_bias = graph.get_attr(f"{prefix}bias_folded")
+        conv.args = (conv.args[0], new_weight, new_bias, *conv.args[3:])
+        norm.replace_all_uses_with(conv)
+        graph.erase_node(norm)
+
+
+def _assign(root: nn.Module, path: str, value: Tensor) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(attribute(root, parent) if parent else root, name, nn.Parameter(value))
+
+
+def _folded(root: nn.Module, conv: fx.Node, norm: fx.Node) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of convolution and batch-norm in one; computed in float64."""
+
+    def value(node: Any) -> Tensor | None:
+        return None if node is None else attribute(root, node.target).detach().double()
+
+    _, gamma, beta, mean, variance, _, _, epsilon, *_ = norm.args
+    weight, bias = value(conv.args[1]), value(conv.args[2] if len(conv.args) > 2 else None)
+    assert weight is not None
+    centre, spread = value(mean), value(variance)
+    assert centre is not None
+    assert spread is not None
+    factor = (spread + float(epsilon)).rsqrt()  # type: ignore[arg-type]
+    scale, shift = value(gamma), value(beta)
+    factor = factor if scale is None else factor * scale
+    moved = (0.0 if bias is None else bias) - centre
+    moved = moved * factor + (0.0 if shift is None else shift)
+    dtype = attribute(root, conv.args[1].target).dtype  # type: ignore[union-attr]
+    return (weight * factor.view(-1, 1, 1, 1)).to(dtype), moved.to(dtype)
+
+
+def _check(model: nn.Module, traced: nn.Module, images: Tensor) -> None:
+    """Make sure that the rewriting changed nothing."""
+    with torch.no_grad():
+        expected, got = model(images), traced(images)
+    gap = float((expected - got).norm() / expected.norm().clamp_min(1e-12))
+    if not gap < 1e-3:
+        raise UsageError(
+            f"Cannot quantise {type(model).__name__}: its traced graph differs from it by {gap:.2g} (relative); "
+            "in-place operations on views may be the reason."
+        )

@@ -1,0 +1,169 @@
+"""One row of a leaderboard and its evidence; JSON in and out."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from bench.efficiency import Efficiency
+from bench.errors import UsageError
+from bench.files import write_text
+from bench.provenance import Provenance
+from bench.track import Eps
+from bench.verdicts import Verdicts
+
+Status = Literal["measured"]
+
+
+class RecipeRecord(BaseModel):
+    """The recipe as it ran, every setting spelled out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    summary: str
+    steps: tuple[dict[str, Any], ...]
+    fingerprint: str
+
+
+class TrackRecord(BaseModel):
+    """The question as it was asked, with the fingerprint that tells an edited track from the real one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    fingerprint: str
+    dataset: str
+    norm: Literal["Linf", "L2"]
+    eps: Eps
+    n_examples: int
+
+
+class Agreement(BaseModel):
+    """How far the deployed model and its differentiable twin answer alike, on clean test images.
+
+    Attributes:
+        n: images asked.
+        top1: share of images given the same class.
+        gap: ‖twin − deployed‖ / ‖twin − mean‖ over logits.
+        noise: the same between the twin in float32 and in float64: what rounding alone does.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    n: int
+    top1: float
+    gap: float
+    noise: float
+
+
+class Effort(BaseModel):
+    """What the row cost to make.
+
+    Attributes:
+        finetune_forward: images that went forward through the model during fine-tuning, its attacks included.
+        finetune_backward: images that went backward.
+        attack_forward: images forward during the attack.
+        attack_backward: images backward during the attack.
+        seconds: wall time by stage.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    finetune_forward: int
+    finetune_backward: int
+    attack_forward: int
+    attack_backward: int
+    seconds: dict[str, float]
+
+
+class Entry(BaseModel):
+    """One measured row.
+
+    Attributes:
+        schema_version: version of this record's form.
+        status: "measured": made by this code on the machine that `provenance` names.
+        track: the question.
+        recipe: the answer.
+        model: the parent's name, "bench:digits-cnn".
+        seed: seeds training, calibration and fine-tuning.
+        engine: the attack implementation and its version.
+        verdicts: the letters.
+        agreement: of twin and deployed model; None where they are the same network.
+        efficiency: of the deployed model.
+        parent: efficiency of the model before compression.
+        effort: what the row cost to make.
+        provenance: where it was measured.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    schema_version: Literal[1] = 1
+    status: Status = "measured"
+    track: TrackRecord
+    recipe: RecipeRecord
+    model: str
+    seed: int
+    engine: str
+    verdicts: Verdicts
+    agreement: Agreement | None
+    efficiency: Efficiency
+    parent: Efficiency
+    effort: Effort
+    provenance: Provenance
+
+    @model_validator(mode="after")
+    def _no_more_letters_than_images(self) -> Self:
+        if len(self.verdicts.letters) > self.track.n_examples:
+            raise ValueError(f"{len(self.verdicts.letters)} letters for {self.track.n_examples} images")
+        return self
+
+    @property
+    def partial(self) -> bool:
+        """Whether fewer images were attacked than the track asks for: such a row is never ranked."""
+        return len(self.verdicts.letters) < self.track.n_examples
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the row takes part in the ranking."""
+        return not self.partial and not self.verdicts.fatal
+
+    @property
+    def name(self) -> str:
+        """The entry's file name: what was asked of what, so that different measurements never overwrite each other."""
+        parts = [_slug(self.model), self.recipe.name]
+        if self.seed:
+            parts.append(f"seed{self.seed}")
+        if self.partial:
+            parts.append(f"n{len(self.verdicts.letters)}")
+        return "--".join(parts)
+
+    def save(self, board: Path) -> Path:
+        """Write the entry under `board`/TRACK/ atomically; return its path."""
+        path = board / self.track.name / f"{self.name}.json"
+        text = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        write_text(path, text + "\n")
+        return path
+
+
+def load_entry(path: Path) -> Entry:
+    """Read an entry.
+
+    Raises:
+        UsageError: not JSON, not an entry, or letters and counts that disagree.
+    """
+    try:
+        return Entry.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"Cannot read the entry {path}: {error}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the record"
+        raise UsageError(f"{path} is not an entry of this bench: {where}: {first['msg']}.") from error
+
+
+def _slug(text: str) -> str:
+    """Make a model's name fit for a file name: `checkpoint:a/net.pt@bench:conv8` → `checkpoint-net.pt-bench-conv8`."""
+    source, _, rest = text.partition(":")
+    architecture = rest.split("@")
+    architecture[0] = architecture[0].rsplit("/", 1)[-1] if source in ("checkpoint", "python") else architecture[0]
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", "-".join([source, *architecture])).strip("-")

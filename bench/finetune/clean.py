@@ -1,0 +1,36 @@
+"""Clean fine-tuning: go on training the compressed model on the images as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.finetune.loop import Descent, finetune
+
+if TYPE_CHECKING:
+    from bench.model import Subject
+    from bench.recipe import Ingredients
+
+
+def cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy of a batch."""
+    return F.cross_entropy(model(images), labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneClean(Descent):
+    """The step `finetune-clean`: minimise cross-entropy on clean training images, through the compressed network."""
+
+    def __call__(self, subject: Subject, ingredients: Ingredients) -> Subject:
+        """Return the subject with a fine-tuned twin."""
+        meter = ingredients.meter
+
+        def objective(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+            meter.forward += len(images)
+            meter.backward += len(images)
+            return cross_entropy(model, images, labels)
+
+        return finetune(subject, ingredients, self, objective, "fine-tune")

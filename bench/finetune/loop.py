@@ -1,0 +1,137 @@
+"""One training loop for every objective."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench.dataset import Examples
+from bench.errors import UsageError
+from bench.progress import Event, Report
+
+if TYPE_CHECKING:
+    from bench.model import Subject
+    from bench.recipe import Ingredients
+
+Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""Maps (model, images in [0, 1], labels) to a scalar loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descent:
+    """How to descend: SGD with momentum; a learning rate that is constant or falls to zero along a cosine.
+
+    Attributes:
+        epochs: passes over the training images; None spends the track's whole budget.
+        learning_rate: the first step's.
+        momentum: of SGD.
+        weight_decay: L2 penalty on every parameter.
+        batch_size: images a step.
+        schedule: "cosine" (Loshchilov & Hutter, 2017, one period) or "constant".
+    """
+
+    epochs: int | None = None
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch_size: int = 64
+    schedule: Literal["cosine", "constant"] = "cosine"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "learning_rate", "batch_size"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise UsageError(f"expected {name} > 0, got {value}.")
+
+    def images(self, n: int, budget: int) -> int:
+        """Return how many training images to go through.
+
+        Raises:
+            UsageError: more epochs than the track's budget allows.
+        """
+        if self.epochs is None:
+            return budget
+        if self.epochs * n > budget:
+            allowed = budget // n
+            raise UsageError(
+                f"The track allows {budget:,} training images for fine-tuning, {allowed} epochs of {n:,}; "
+                f"got epochs = {self.epochs}. Leave epochs out to use the whole budget."
+            )
+        return self.epochs * n
+
+
+def finetune(subject: Subject, ingredients: Ingredients, descent: Descent, objective: Objective, stage: str) -> Subject:
+    """Return the subject with a further trained twin; the one passed in stays as it was."""
+    twin = copy.deepcopy(subject.twin)
+    train(
+        twin,
+        ingredients.train,
+        objective,
+        descent,
+        images=descent.images(len(ingredients.train), ingredients.finetune_images),
+        generator=ingredients.generator,
+        device=ingredients.device,
+        report=ingredients.report,
+        stage=stage,
+    )
+    return dataclasses.replace(subject, twin=twin, deployed=twin)
+
+
+def train(
+    model: nn.Module,
+    examples: Examples,
+    objective: Objective,
+    descent: Descent,
+    *,
+    images: int,
+    generator: torch.Generator,
+    device: torch.device,
+    report: Report,
+    stage: str,
+) -> None:
+    """Train `model` in place on `images` images, and leave it in evaluation mode.
+
+    Raises:
+        UsageError: the loss stopped being finite.
+    """
+    examples = examples.to(device)
+    model.to(device)
+    steps = max(1, images // descent.batch_size)
+    optimiser = torch.optim.SGD(
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=descent.learning_rate,
+        momentum=descent.momentum,
+        weight_decay=descent.weight_decay,
+    )
+    for step, index in enumerate(_batches(len(examples), descent.batch_size, steps, generator)):
+        if descent.schedule == "cosine":
+            rate = descent.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+            optimiser.param_groups[0]["lr"] = rate
+        index = index.to(device)
+        model.train()
+        loss = objective(model, examples.pixels(index), examples.labels[index])
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        # Reading the loss waits for the device, so not at every step.
+        if step % 25 == 0 or step == steps - 1:
+            value = loss.item()
+            if not math.isfinite(value):
+                raise UsageError(f"The training loss is {value} at step {step}; try a smaller learning rate.")
+            report(Event(stage=stage, done=step + 1, total=steps, note=f"loss {value:.3f}"))
+    model.eval()
+
+
+def _batches(n: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield index tensors, shuffled anew each epoch; an epoch's last, smaller batch is left out."""
+    per_epoch = max(1, n // batch_size)
+    for step in range(steps):
+        if step % per_epoch == 0:
+            order = torch.randperm(n, generator=generator).split(batch_size)
+        yield order[step % per_epoch]

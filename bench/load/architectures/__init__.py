@@ -1,0 +1,48 @@
+"""The bench's own networks, by name: what `bench:NAME` and `checkpoint:FILE@bench:NAME` build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from bench.load.architectures.schedule import Schedule
+from bench.registry import Registry
+
+Shape = tuple[int, int, int]
+Builder = Callable[[Shape, int], nn.Module]
+"""Builds a network with fresh weights for images of shape (C, H, W) and a number of classes."""
+
+ARCHITECTURES = Registry(
+    "architecture",
+    {
+        "digits-cnn": "bench.load.architectures.plain_cnn:digits_cnn",
+        "conv8": "bench.load.architectures.plain_cnn:conv8",
+        "resnet20": "bench.load.architectures.resnet:resnet20",
+        "resnet56": "bench.load.architectures.resnet:resnet56",
+        "resnet18": "bench.load.architectures.resnet:resnet18",
+        "preact-resnet18": "bench.load.architectures.preact_resnet:preact_resnet18",
+        "wrn-28-10": "bench.load.architectures.wide_resnet:wrn_28_10",
+    },
+)
+
+SCHEDULES = {
+    "digits-cnn": Schedule(epochs=30, learning_rate=1e-3, batch_size=32),
+    "conv8": Schedule(epochs=12, learning_rate=1e-3, batch_size=128),
+}
+"""Networks small enough to be trained on first use, and how."""
+
+
+def build(name: str, image_shape: Shape, n_classes: int) -> nn.Module:
+    """Return the untrained network `name`.
+
+    Raises:
+        UsageError: no such architecture.
+    """
+    builder: Builder = ARCHITECTURES.get(name)
+    return builder(image_shape, n_classes)
+
+
+def note(name: str) -> str:
+    """Return one line about the architecture `name`: the first of its builder's docstring."""
+    return (ARCHITECTURES.get(name).__doc__ or "").partition("\n")[0]

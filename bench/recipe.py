@@ -1,0 +1,212 @@
+"""A recipe: the answer a submitter gives, as steps with settings; TOML in, fingerprint out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import TypeAdapter, ValidationError
+
+from bench.errors import UsageError
+from bench.progress import Report
+from bench.registry import Registry, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.dataset import Examples
+    from bench.model import Subject
+    from bench.threat_model import ThreatModel
+
+STEPS = Registry(
+    "step",
+    {
+        "quantize": "bench.compress.quantize:Quantize",
+        "prune-channels": "bench.compress.prune_channels:PruneChannels",
+        "finetune-clean": "bench.finetune.clean:FinetuneClean",
+        "finetune-adversarial": "bench.finetune.adversarial:FinetuneAdversarial",
+    },
+)
+
+
+@dataclass(kw_only=True)
+class Meter:
+    """Counts what fine-tuning costs, in images rather than seconds."""
+
+    forward: int = 0
+    backward: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingredients:
+    """All that a step may use; the test images are not among them.
+
+    Attributes:
+        train: the track's training images.
+        threat: the track's threat model.
+        finetune_images: how many training images (epochs × images) the track allows.
+        generator: the only source of randomness, on the CPU.
+        device: where to work.
+        report: tells whoever watches how far the work is.
+        meter: counts images forward and backward.
+    """
+
+    train: Examples
+    threat: ThreatModel
+    finetune_images: int
+    generator: torch.Generator
+    device: torch.device
+    report: Report
+    meter: Meter
+
+
+class Step(Protocol):
+    """One move of a recipe: a frozen dataclass whose fields are the TOML keys.
+
+    Guarantees:
+        The subject that is passed in, its parent included, is left as it was.
+    """
+
+    def __call__(self, subject: Subject, ingredients: Ingredients) -> Subject:
+        """Return a new subject."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Named steps with settings, not yet checked against the steps themselves.
+
+    Attributes:
+        name: "quant8-advft".
+        summary: one line for people.
+        steps: one table per step, each with its `step` key and the settings the author wrote.
+    """
+
+    name: str
+    summary: str
+    steps: tuple[dict[str, Any], ...]
+
+    def resolve(self) -> tuple[Step, ...]:
+        """Build the steps, checking every setting.
+
+        Raises:
+            UsageError: an unknown setting, a wrong type, or a value out of range.
+        """
+        return tuple(self._resolve(i, dict(table)) for i, table in enumerate(self.steps))
+
+    def _resolve(self, position: int, table: dict[str, Any]) -> Step:
+        name = table.pop("step")
+        where = f"Recipe {self.name}, step {position} ({name}): "
+        step_class = STEPS.get(name)
+        known = [field.name for field in dataclasses.fields(step_class)]
+        for key in table:
+            if key not in known:
+                raise UsageError(f"{where}unknown setting '{key}'.{did_you_mean(key, known)}")
+        try:
+            step: Step = TypeAdapter(step_class).validate_python(table, strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            message = first["msg"].replace("Input should be", "expected")
+            raise UsageError(
+                f"{where}{'.'.join(map(str, first['loc']))}: {message}, got {first['input']!r}."
+            ) from error
+        except UsageError as error:
+            raise UsageError(f"{where}{error}") from error
+        return step
+
+
+def settings(steps: tuple[Step, ...], recipe: Recipe) -> tuple[dict[str, Any], ...]:
+    """Return each step's complete settings, defaults included, as they go into the entry."""
+    return tuple(
+        {"step": table["step"], **dataclasses.asdict(step)}  # type: ignore[call-overload]
+        for table, step in zip(recipe.steps, steps, strict=True)
+    )
+
+
+def fingerprint(complete: tuple[dict[str, Any], ...]) -> str:
+    """Return twelve digits that change when any setting of any step does."""
+    return hashlib.sha256(json.dumps(complete, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the bench."""
+    folder = resources.files("bench") / "recipes"
+    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
+
+
+def load_recipe(name: str, *, submissions: Path = Path("submissions")) -> Recipe:
+    """Find a recipe: one that comes with the bench, a submission's, or a `.toml` file of your own.
+
+    Raises:
+        UsageError: no such recipe, or the file says something a recipe cannot say.
+    """
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise UsageError(f"There is no recipe file {path}.")
+        return parse_recipe(path.read_text(encoding="utf-8"), name=path.stem)
+    if name in recipe_names():
+        text = (resources.files("bench") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+        return parse_recipe(text, name=name)
+    if (path := submissions / name / "recipe.toml").is_file():
+        return parse_recipe(path.read_text(encoding="utf-8"), name=name)
+    raise UsageError(f"There is no recipe '{name}'.{did_you_mean(name, recipe_names())}")
+
+
+def parse_recipe(text: str, *, name: str) -> Recipe:
+    """Read a recipe from TOML; settings of steps are checked later, by `Recipe.resolve`.
+
+    Raises:
+        UsageError: not TOML, an unknown key, no summary, or a step nobody knows.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"Recipe {name} is not valid TOML: {error}.") from error
+    for key in raw:
+        if key not in ("summary", "steps"):
+            raise UsageError(f"Recipe {name}: unknown key '{key}'.{did_you_mean(key, ['summary', 'steps'])}")
+    summary, steps = raw.get("summary"), raw.get("steps", [])
+    if not isinstance(summary, str):
+        raise UsageError(f'Recipe {name}: expected summary = "one line", got {summary!r}.')
+    if not isinstance(steps, list) or not all(isinstance(table, dict) for table in steps):
+        raise UsageError(f"Recipe {name}: expected steps as [[steps]] tables, got {steps!r}.")
+    for position, table in enumerate(steps):
+        if not isinstance(table.get("step"), str):
+            raise UsageError(f'Recipe {name}, step {position}: expected step = "NAME" in each [[steps]] table.')
+        STEPS.check(table["step"])
+    return Recipe(name=name, summary=summary, steps=tuple(steps))
+
+
+def override(recipe: Recipe, assignments: list[str]) -> Recipe:
+    """Return the recipe with settings changed, each given as `steps.0.weight_bits=4`.
+
+    Raises:
+        UsageError: not an assignment, no such step, or not a TOML value.
+    """
+    steps = [dict(table) for table in recipe.steps]
+    for assignment in assignments:
+        path, equals, value = assignment.partition("=")
+        match path.strip().split("."):
+            case ["steps", index, key] if equals and index.isdecimal():
+                pass
+            case _:
+                raise UsageError(f"Expected --set steps.INDEX.KEY=VALUE (steps.0.weight_bits=4), got '{assignment}'.")
+        if int(index) >= len(steps):
+            raise UsageError(f"--set {assignment}: recipe {recipe.name} has {len(steps)} steps, counted from 0.")
+        steps[int(index)][key] = _toml_value(value.strip())
+    return dataclasses.replace(recipe, steps=tuple(steps))
+
+
+def _toml_value(text: str) -> Any:
+    """Read a bare TOML value; a bare word is taken as a string, so that shells need no nested quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,52 @@
+"""What was judged so far, on disk: an interrupted evaluation loses at most one shard."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from bench.files import write_text
+
+
+class FileJournal:
+    """Outcomes per attack and image in one JSON file, rewritten atomically after every shard.
+
+    Args:
+        path: the file; its name must identify everything that decides an outcome (model, track, engine).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._attacks: dict[str, dict[str, dict[str, int]]] = {}
+        if path.is_file():
+            self._attacks = json.loads(path.read_text(encoding="utf-8"))
+
+    def __bool__(self) -> bool:
+        """Whether an earlier run left anything to go on from."""
+        return bool(self._attacks)
+
+    def recall(self, attack: str) -> dict[int, bool]:
+        """Return image → survived for every image this attack has been judged on."""
+        return {int(image): bool(survived) for image, survived in self._of(attack)["outcomes"].items()}
+
+    def record(self, attack: str, outcomes: dict[int, bool], seen: dict[str, int]) -> None:
+        """Add a finished shard and save."""
+        old = self._of(attack)
+        self._attacks[attack] = {
+            "outcomes": old["outcomes"] | {str(image): int(survived) for image, survived in outcomes.items()},
+            "seen": dict(Counter(old["seen"]) + Counter(seen)),
+        }
+        write_text(self.path, json.dumps(self._attacks))
+
+    def seen(self, attack: str) -> dict[str, int]:
+        """Return the probe's counts, summed over all recorded shards of an attack."""
+        return self._of(attack)["seen"]
+
+    def forget(self) -> None:
+        """Remove the file: the evaluation is recorded elsewhere, or is to start afresh."""
+        self._attacks = {}
+        self.path.unlink(missing_ok=True)
+
+    def _of(self, attack: str) -> dict[str, dict[str, int]]:
+        return self._attacks.get(attack, {"outcomes": {}, "seen": {}})

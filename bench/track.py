@@ -1,0 +1,108 @@
+"""A track: the question the bench asks. It is never edited, only succeeded by a new version."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from fractions import Fraction
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+
+from bench.errors import UsageError
+from bench.registry import did_you_mean
+from bench.threat_model import ThreatModel, parse_eps
+
+Eps = Annotated[Fraction, BeforeValidator(parse_eps), PlainSerializer(str)]
+
+
+class Track(BaseModel):
+    """What every entry of one leaderboard has in common.
+
+    Attributes:
+        name: with its version, "cifar10-linf-v1".
+        about: one line for people.
+        dataset: a data set's name; its test images, from the first on, are attacked.
+        norm: "Linf" or "L2".
+        eps: radius in units of [0, 1], exact ("8/255").
+        n_examples: number of test images attacked; fewer make an entry partial.
+        suite: the attack suite.
+        seed: seeds the attacks.
+        finetune_images: how many training images a recipe may use for fine-tuning (epochs × images).
+        model: the model that is evaluated when the user names none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    about: str
+    dataset: str
+    norm: Literal["Linf", "L2"]
+    eps: Eps
+    n_examples: int = Field(gt=0)
+    suite: Literal["standard"] = "standard"
+    seed: int = 0
+    finetune_images: int = Field(gt=0)
+    model: str
+
+    @property
+    def threat(self) -> ThreatModel:
+        """What the adversary may do."""
+        return ThreatModel(norm=self.norm, eps=self.eps)
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve digits that change when anything that decides a verdict or a budget does."""
+        decisive = self.model_dump(mode="json", exclude={"about", "model"})
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def track_names() -> list[str]:
+    """Names of the tracks that come with the bench."""
+    folder = resources.files("bench") / "tracks"
+    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
+
+
+def load_track(name: str) -> Track:
+    """Load a track by name, or from a `.toml` file of your own.
+
+    Raises:
+        UsageError: no such track, or the file says something a track cannot say.
+    """
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise UsageError(f"There is no track file {path}.")
+        return parse_track(path.read_text(encoding="utf-8"), name=path.stem)
+    if name not in track_names():
+        raise UsageError(f"There is no track '{name}'.{did_you_mean(name, track_names())}")
+    text = (resources.files("bench") / "tracks" / f"{name}.toml").read_text(encoding="utf-8")
+    return parse_track(text, name=name)
+
+
+def parse_track(text: str, *, name: str) -> Track:
+    """Read a track from TOML.
+
+    Raises:
+        UsageError: not TOML, an unknown key, or a value of the wrong type.
+    """
+    try:
+        return Track(name=name, **tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"Track {name} is not valid TOML: {error}.") from error
+    except ValidationError as error:
+        raise UsageError(f"Track {name}: {explain(error, Track.model_fields)}") from error
+
+
+def explain(error: ValidationError, known: object) -> str:
+    """Turn the first of pydantic's complaints into one sentence that names the key and the way out."""
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"]))
+    names = [str(name) for name in known] if isinstance(known, dict) else []
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"unknown key '{key}'.{did_you_mean(key, names)}"
+    if first["type"] in ("missing", "missing_argument"):
+        return f"the key '{key}' is missing."
+    return f"{key}: {first['msg'].lower().removeprefix('input ')}, got {first['input']!r}."

@@ -1,0 +1,149 @@
+"""One letter per test image, and the statistics that letters allow."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from string import ascii_lowercase
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+STANDING, MISCLASSIFIED = ".", "x"
+AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")
+"""The four attacks of AutoAttack standard (Croce & Hein, 2020), in their order."""
+
+# `x` already means "wrong when clean".
+LETTERS = ascii_lowercase.replace(MISCLASSIFIED, "")
+Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proportion:
+    """A count out of a total."""
+
+    count: int
+    total: int
+
+    @property
+    def rate(self) -> float:
+        """The count's share of the total, in [0, 1]."""
+        return self.count / self.total
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % score interval (Wilson, 1927), in [0, 1]."""
+        n, p, z2 = self.total, self.rate, Z95 * Z95
+        centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+        half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+        return max(0.0, centre - half), min(1.0, centre + half)
+
+
+class Alarm(BaseModel):
+    """A sign that the verdicts may be worth less than they look.
+
+    Attributes:
+        name: short and stable, "twin-disagrees".
+        fatal: whether the row may not be ranked.
+        evidence: one sentence with the figures that raised it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    fatal: bool
+    evidence: str
+
+
+class Verdicts(BaseModel):
+    """What the judge wrote: a letter for each test image, in the data set's order.
+
+    Attributes:
+        attacks: the attacks that ran, in order; the first has letter `a`, the second `b`, and so on.
+        letters: `.` robust, `x` wrong when clean, else the letter of the attack that fooled it first.
+        counts: how often each letter occurs; an entry whose counts disagree with its letters does not load.
+        alarms: what the attack and the judge noticed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    attacks: tuple[str, ...]
+    letters: str
+    counts: dict[str, int]
+    alarms: tuple[Alarm, ...] = ()
+
+    @classmethod
+    def of(cls, *, attacks: tuple[str, ...], letters: str, alarms: tuple[Alarm, ...] = ()) -> Self:
+        """Count the letters and build the record."""
+        return cls(attacks=attacks, letters=letters, counts=count_letters(attacks, letters), alarms=alarms)
+
+    @model_validator(mode="after")
+    def _letters_and_counts_agree(self) -> Self:
+        if not self.letters:
+            raise ValueError("expected at least one letter")
+        if strange := set(self.letters) - {STANDING, MISCLASSIFIED} - set(LETTERS[: len(self.attacks)]):
+            raise ValueError(f"letters {sorted(strange)} belong to no attack of {list(self.attacks)}")
+        if self.counts != count_letters(self.attacks, self.letters):
+            raise ValueError("the counts disagree with the letters: somebody edited one of them")
+        return self
+
+    @property
+    def clean(self) -> Proportion:
+        """Images the deployed model classifies correctly when nobody attacks."""
+        return self._all_but(MISCLASSIFIED)
+
+    @property
+    def autoattack(self) -> Proportion:
+        """Images that survive AutoAttack's four attacks: the figure to compare with RobustBench."""
+        fallen = [LETTERS[i] for i, attack in enumerate(self.attacks) if attack in AUTOATTACK]
+        return self._all_but(MISCLASSIFIED + "".join(fallen))
+
+    @property
+    def robust(self) -> Proportion:
+        """Images that survive everything: the figure that ranks."""
+        return Proportion(count=self.letters.count(STANDING), total=len(self.letters))
+
+    @property
+    def fatal(self) -> bool:
+        """Whether any alarm keeps the row out of the ranking."""
+        return any(alarm.fatal for alarm in self.alarms)
+
+    def _all_but(self, letters: str) -> Proportion:
+        return Proportion(
+            count=len(self.letters) - sum(map(self.letters.count, letters)),
+            total=len(self.letters),
+        )
+
+
+def count_letters(attacks: tuple[str, ...], letters: str) -> dict[str, int]:
+    """Return the number of images per outcome: `robust`, `misclassified`, and each attack's first kills."""
+    fallen = {attack: letters.count(LETTERS[i]) for i, attack in enumerate(attacks)}
+    return {"robust": letters.count(STANDING), "misclassified": letters.count(MISCLASSIFIED), **fallen}
+
+
+def mcnemar(ours: str, theirs: str) -> float:
+    """Return the exact two-sided p-value that two models are equally robust (McNemar, 1947).
+
+    Args:
+        ours: letters of one model.
+        theirs: letters of the other on the same images, in the same order.
+
+    Raises:
+        ValueError: the letters cover different numbers of images.
+    """
+    if len(ours) != len(theirs):
+        raise ValueError(f"expected letters for the same images, got {len(ours)} and {len(theirs)}")
+    pairs = [(a == STANDING, b == STANDING) for a, b in zip(ours, theirs, strict=True)]
+    wins, losses = pairs.count((True, False)), pairs.count((False, True))
+    n = wins + losses
+    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1))
+    # Integers of thousands of bits: divide exactly before turning into a float.
+    return min(1.0, (2 * tail) / (1 << n)) if n else 1.0
+
+
+Outcome = Literal["better", "worse", "tied"]
+
+
+def compare(ours: str, theirs: str, *, level: float = 0.05) -> Outcome:
+    """Say whether one model is robust on more images than another, as far as a paired test can tell."""
+    if mcnemar(ours, theirs) >= level:
+        return "tied"
+    return "better" if ours.count(STANDING) > theirs.count(STANDING) else "worse"
