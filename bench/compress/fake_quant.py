@@ -60,9 +60,9 @@ def quantize_weight(weight: Tensor, bits: int) -> Tensor:
     """Return the weights on their grids: symmetric, one grid for each output channel, straight-through gradient."""
     scale = weight_scale(weight, bits).view(-1, *[1] * (weight.dim() - 1))
     if bits == 1:
-        return _Sign.apply(weight, scale)  # type: ignore[no-any-return, no-untyped-call]
+        return _Sign.apply(weight, scale)  # type: ignore[no-any-return]
     top = 2 ** (bits - 1) - 1
-    return _Grid.apply(weight, scale, scale.new_zeros(()), -top, top)  # type: ignore[no-any-return, no-untyped-call]
+    return _Grid.apply(weight, scale, scale.new_zeros(()), -top, top)  # type: ignore[no-any-return]
 
 
 def quantize_activation(x: Tensor, scale: Tensor, zero_point: Tensor, bits: int) -> Tensor:
@@ -74,7 +74,7 @@ def quantize_activation(x: Tensor, scale: Tensor, zero_point: Tensor, bits: int)
         zero_point: the level that stands for 0, a whole number, ().
         bits: 1 … 16.
     """
-    return _Grid.apply(x, scale, zero_point, 0, 2**bits - 1)  # type: ignore[no-any-return, no-untyped-call]
+    return _Grid.apply(x, scale, zero_point, 0, 2**bits - 1)  # type: ignore[no-any-return]
 
 
 class Observer(Protocol):
@@ -140,8 +140,8 @@ class Percentile:
 class ActivationQuantizer(nn.Module):
     """Puts one tensor on an unsigned affine grid; the grid is fixed once calibration is over.
 
-    It starts out transparent. While `observer` is set and `observing`, it records; after `freeze` it quantises, and its
-    output for one image no longer depends on the rest of the batch. The grid always contains 0, so that padding is exact.
+    It starts out transparent and records while `observing`; after `freeze` it quantises, and its output for one image
+    does not depend on the rest of the batch. The grid always contains 0, so that padding is exact.
 
     Args:
         bits: 1 … 16.
@@ -211,7 +211,7 @@ class BiasQuantizer(nn.Module):
         """Return the quantised bias, (C_out,); `weight` (C_out, ...) is the one before quantisation."""
         scale = weight_scale(weight, self.weight_bits) * input_scale
         top = 2**31 - 1
-        return _Grid.apply(bias, scale, scale.new_zeros(()), -top, top)  # type: ignore[no-any-return, no-untyped-call]
+        return _Grid.apply(bias, scale, scale.new_zeros(()), -top, top)  # type: ignore[no-any-return]
 
 
 def is_quantized(model: nn.Module) -> bool:

@@ -28,13 +28,13 @@ _BATCH = 64
 class Quantize:
     """Quantise weights and activations; ready as it is, and as the start of quantisation-aware fine-tuning.
 
-    Weights: symmetric, one scale for each output channel. Activations: unsigned affine, one scale for each tensor, fixed
-    after calibration. Anything but W8A8 is simulated: no runtime has kernels for it.
+    Weights: symmetric, one scale for each output channel. Activations: unsigned affine, one scale for each tensor,
+    fixed after calibration. Anything but W8A8 is simulated: no runtime has kernels for it.
 
     Attributes:
         weight_bits: 1 (sign × mean size) … 16.
         activation_bits: 1 … 16. The image itself always has 8.
-        first_last_bits: for weights and inputs of the first and last layer, where they differ (8 is usual below 8 bits).
+        first_last_bits: for weights and inputs of the first and last layer, if they differ (8 is usual for few bits).
         range: "minmax", or "percentile" to leave out outliers.
         percentile: the share kept at either end of the range, in per cent.
         calibration_images: how many training images the ranges come from.

@@ -102,13 +102,14 @@ def _out_of_place(graph: fx.Graph) -> None:
         node.target = getattr(packet, str(node.target).split(".")[-1])
         changed = node.args[0]
         assert isinstance(changed, fx.Node)
-        changed.replace_all_uses_with(node, delete_user_cb=lambda user, now=order[node]: order[user] > now)
+        for user in [user for user in changed.users if order[user] > order[node]]:
+            user.replace_input_with(changed, node)
 
 
 def _drop_identities(graph: fx.Graph) -> None:
     for node in list(graph.nodes):
         if operation(node) in _IDENTITIES:
-            node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+            node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
 
 
@@ -162,7 +163,7 @@ def _folded(root: nn.Module, conv: fx.Node, norm: fx.Node) -> tuple[Tensor, Tens
     factor = factor if scale is None else factor * scale
     moved = (0.0 if bias is None else bias) - centre
     moved = moved * factor + (0.0 if shift is None else shift)
-    dtype = attribute(root, conv.args[1].target).dtype  # type: ignore[union-attr]
+    dtype = next(root.parameters()).dtype
     return (weight * factor.view(-1, 1, 1, 1)).to(dtype), moved.to(dtype)
 
 

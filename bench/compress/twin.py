@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, Observer, WeightQuantizer
+from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, MinMax, Observer, WeightQuantizer
 from bench.compress.trace import operation
 from bench.errors import UsageError
 
@@ -19,7 +19,7 @@ _MOVES = {  # values are moved or dropped, never changed: the grid before holds 
     *("max_pool2d", "flatten", "view", "reshape", "_unsafe_view", "permute", "transpose", "slice", "select", "pad"),
     *("constant_pad_nd", "contiguous", "clone", "squeeze", "unsqueeze", "expand", "channel_shuffle", "pixel_unshuffle"),
 }
-_NORMALIZES = {"add", "sub", "rsub", "mul", "div", "batch_norm", "clamp", "neg", "contiguous", "clone", "to", "_to_copy"}
+_NORMALIZES = {"add", "sub", "rsub", "mul", "div", "batch_norm", "clamp", "neg", "to", "_to_copy"}
 _TRANSFORMERS = {"scaled_dot_product_attention", "softmax", "layer_norm", "native_layer_norm"}
 
 PIXEL_BITS = 8
@@ -49,8 +49,8 @@ def insert_quantizers(traced: fx.GraphModule, bits: Bits, observer: Callable[[],
     """Return the traced network with quantisers, all of them still transparent; `traced` is used up.
 
     Inputs and weights of convolutions and linears are quantised. At W8A8, when the result will run as integers, so are
-    their outputs and those of additions and poolings, or the runtime would fall back to float between them. Transformers
-    keep their residual stream in float: quantising it costs XCiT .87 of its logits, against .05.
+    their outputs and those of additions and poolings, or the runtime would fall back to float between them.
+    Transformers keep their residual stream in float: quantising it costs XCiT .87 of its logits, against .05.
     Logits stay float. The image itself is on the grid 1/255: that is how pixels arrive.
 
     Args:
@@ -67,10 +67,10 @@ def insert_quantizers(traced: fx.GraphModule, bits: Bits, observer: Callable[[],
         if source not in makers:
             pixels = placement.pixelwise(source)
             module = ActivationQuantizer(
-                placement.activation_bits(source), _pixel_observer() if pixels else observer(), pixels=pixels
+                placement.activation_bits(source), MinMax() if pixels else observer(), pixels=pixels
             )
             makers[source] = f"quantizers.{source.name}"
-            traced.add_submodule(makers[source], module.to(_device(traced)))
+            traced.add_submodule(makers[source], module.to(next(traced.parameters()).device))
         _insert_after(traced.graph, node, makers[source])
     for layer in placement.layers:
         _quantize_parameters(traced, layer, placement.layer_bits(layer))
@@ -108,7 +108,7 @@ class _Placement:
         """Return the tensors that must be on a grid."""
         wanted = {self.image, *(layer.args[0] for layer in self.layers)}
         if not self.bits.integer:
-            return wanted  # type: ignore[return-value]
+            return wanted
         for node in self.live:
             inputs = [source for source in node.all_input_nodes if source in self.live]
             if operation(node) == "conv2d" or (operation(node) == "linear" and not self.transformer):
@@ -117,7 +117,7 @@ class _Placement:
                 operation(node) in _POOLS or (operation(node) in _JOINS and len(inputs) > 1)
             ):
                 wanted |= {*inputs, _after_relu(node)}
-        return wanted  # type: ignore[return-value]
+        return wanted
 
     def _grids(self, graph: fx.Graph) -> dict[fx.Node, fx.Node]:
         """Return quantised tensor → the tensor whose grid it is on, in the order of the graph."""
@@ -149,21 +149,11 @@ class _Placement:
         """Return the bits of a tensor; an image keeps at least the 8 it comes with."""
         if source is self.image:
             return PIXEL_BITS
-        readers = {self.grids.get(self.layers[i].args[0]) for i in (0, -1)}  # type: ignore[arg-type]
+        readers = {self.grids.get(self.layers[i].args[0]) for i in (0, -1)}
         at_the_ends = self.bits.first_last is not None and source in readers
         bits = self.bits.first_last if at_the_ends else self.bits.activation
         assert bits is not None
         return max(bits, PIXEL_BITS) if self.pixelwise(source) else bits
-
-
-def _pixel_observer() -> Observer:
-    from bench.compress.fake_quant import MinMax
-
-    return MinMax()
-
-
-def _device(traced: fx.GraphModule) -> object:
-    return next(traced.parameters()).device
 
 
 def _reached(graph: fx.Graph, image: fx.Node) -> set[fx.Node]:
@@ -197,7 +187,7 @@ def _quantize_parameters(traced: fx.GraphModule, layer: fx.Node, bits: int) -> N
         arguments[1] = traced.graph.call_module(f"quantizers.{layer.name}_weight", (weight,))
         input_bits = traced.get_submodule(str(source.target)).bits
         # A finer product of grids than float32 can count on is no int32 grid: the bias then stays float.
-        if bias is not None and bits + int(input_bits) <= 24:  # type: ignore[arg-type]
+        if bias is not None and bits + int(input_bits) <= 24:
             traced.add_submodule(f"quantizers.{layer.name}_bias", BiasQuantizer(bits))
             scale = traced.graph.get_attr(f"{source.target}.scale")
             arguments[2] = traced.graph.call_module(f"quantizers.{layer.name}_bias", (bias, weight, scale))

@@ -26,18 +26,20 @@ Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Descent:
-    """How to descend: SGD with momentum; a learning rate that is constant or falls to zero along a cosine.
+    """How to descend: the optimiser, and a learning rate that is constant or falls to zero along a cosine.
 
     Attributes:
         epochs: passes over the training images; None spends the track's whole budget.
+        optimizer: "sgd" (with momentum) or "adamw" (Loshchilov & Hutter, 2019).
         learning_rate: the first step's.
         momentum: of SGD.
-        weight_decay: L2 penalty on every parameter.
+        weight_decay: on every parameter.
         batch_size: images a step.
         schedule: "cosine" (Loshchilov & Hutter, 2017, one period) or "constant".
     """
 
     epochs: int | None = None
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -103,22 +105,17 @@ def train(
     examples = examples.to(device)
     model.to(device)
     steps = max(1, images // descent.batch_size)
-    optimiser = torch.optim.SGD(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=descent.learning_rate,
-        momentum=descent.momentum,
-        weight_decay=descent.weight_decay,
-    )
+    optimizer = _optimizer(model, descent)
     for step, index in enumerate(_batches(len(examples), descent.batch_size, steps, generator)):
         if descent.schedule == "cosine":
             rate = descent.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-            optimiser.param_groups[0]["lr"] = rate
+            optimizer.param_groups[0]["lr"] = rate
         index = index.to(device)
         model.train()
         loss = objective(model, examples.pixels(index), examples.labels[index])
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         # Reading the loss waits for the device, so not at every step.
         if step % 25 == 0 or step == steps - 1:
             value = loss.item()
@@ -126,6 +123,15 @@ def train(
                 raise UsageError(f"The training loss is {value} at step {step}; try a smaller learning rate.")
             report(Event(stage=stage, done=step + 1, total=steps, note=f"loss {value:.3f}"))
     model.eval()
+
+
+def _optimizer(model: nn.Module, descent: Descent) -> torch.optim.Optimizer:
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if descent.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=descent.learning_rate, weight_decay=descent.weight_decay)
+    return torch.optim.SGD(
+        parameters, lr=descent.learning_rate, momentum=descent.momentum, weight_decay=descent.weight_decay
+    )
 
 
 def _batches(n: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +90,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         held = ", ".join(str(key) for key in list(content)[:5]) or "nothing"
-        raise UsageError(f"Expected weights in {path}, as a state dict or under {', '.join(CONTAINERS)}; it has {held}.")
+        raise UsageError(
+            f"Expected weights in {path}, as a state dict or under {', '.join(CONTAINERS)}; it has {held}."
+        )
     return tensors
 
 
@@ -97,9 +101,12 @@ def read_content(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise MissingError(f"There is no checkpoint file {path}; check the path.")
     with path.open("rb") as stream:
-        if stream.read(512).lstrip().startswith(b"<"):
-            raise DamagedError(f"{path} is a web page saved as a checkpoint; download the file itself again.")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        head = stream.read(512)
+    if head.lstrip().startswith(b"<"):
+        raise DamagedError(f"{path} is a web page saved as a checkpoint; download the file itself again.")
+    # A safetensors file opens with eight bytes of length and a JSON object, whatever its name.
+    safe = path.suffix == ".safetensors" or head[8:9] == b"{"
+    content = _read_safetensors(path) if safe else _read_torch(path, head)
     if not isinstance(content, Mapping):
         raise UsageError(f"Expected a state dict in {path}, got a {type(content).__name__}; save model.state_dict().")
     return content
@@ -141,37 +148,41 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _read_torch(path: Path) -> Any:
-    """Unpickle tensors, containers, numbers, and the harmless types that training scripts leave behind."""
-    scalar: Any = np.float64(0).__reduce__()[0]
-    harmless = [argparse.Namespace, np.dtype, np.ndarray, *{type(np.dtype(code)) for code in "?bBhHiIlLfd"}]
-    # numpy moved this constructor; old files still ask for it under the old name.
-    renamed = [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
+def _read_torch(path: Path, head: bytes) -> Any:
     try:
-        with torch.serialization.safe_globals([*harmless, *renamed]):
+        with harmless_types(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about a pickle's protocol; what matters is said below
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no error type of its own
-        text = str(error)
-        if re.search(r"global|torchscript|REDUCE|persistent", text, re.IGNORECASE):
+        # A pickle that asks for a class, or speaks a dialect that torch.save never does; noise has unknown opcodes too.
+        refused = r"global|torchscript|persistent" + (r"|unsupported operand" if head.startswith(b"\x80") else "")
+        if re.search(refused, str(error), re.IGNORECASE):
             raise UsageError(
                 f"{path} holds pickled code, not only weights, and is not opened; save model.state_dict() instead."
             ) from error
         raise DamagedError(f"{path} is truncated or not a PyTorch checkpoint; write or download it again.") from error
 
 
+@contextmanager
+def harmless_types() -> Iterator[None]:
+    """Let torch.load(weights_only=True) also read the numpy numbers and options that training scripts leave behind."""
+    scalar: Any = np.float64(0).__reduce__()[0]
+    kinds: list[Any] = [argparse.Namespace, np.dtype, *{type(np.dtype(code)) for code in "?bBhHiIlLfd"}]
+    # numpy moved this constructor; old files still ask for it under the old name.
+    renamed: list[Any] = [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
+    with torch.serialization.safe_globals([*kinds, *renamed]):
+        yield
+
+
 def _strip(tensors: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
-    """Drop prefixes as long as that makes more keys match."""
-    while True:
-        matching = len(wanted & tensors.keys())
+    """Drop prefixes, the same one from every key that has it, and keep the form that matches the most keys."""
+    forms = [tensors]
+    for form in forms:  # grows as shorter forms appear; every round shortens keys, so it ends
         for prefix in PREFIXES:
-            shorter = {key.removeprefix(prefix): value for key, value in tensors.items()}
-            if len(shorter) == len(tensors) and len(wanted & shorter.keys()) >= matching and shorter.keys() != tensors.keys():
-                break
-        else:
-            return tensors
-        if len(wanted & shorter.keys()) == matching and matching:
-            return tensors
-        tensors = shorter
+            shorter = {key.removeprefix(prefix): value for key, value in form.items()}
+            if len(shorter) == len(form) and all(shorter.keys() != other.keys() for other in forms):
+                forms.append(shorter)
+    return max(forms, key=lambda form: len(wanted & form.keys()))
 
 
 def _some(keys: list[str]) -> str:

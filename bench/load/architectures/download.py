@@ -10,10 +10,13 @@ import torch
 
 from bench.errors import MissingError
 from bench.files import atomic, cache_dir, offline
+from bench.load.checkpoints import DamagedError, read_content
 
 
 def fetch(path: Path, download: Callable[[Path], None], *, what: str, address: str) -> Path:
     """Return `path`, downloaded by `download(temporary_path)` unless it is there already.
+
+    `what` and `address` are for messages.
 
     Guarantees:
         A download that fails leaves nothing at `path`.
@@ -33,50 +36,51 @@ def fetch(path: Path, download: Callable[[Path], None], *, what: str, address: s
         raise
     except Exception as error:  # each client has its own errors, and all of them mean the same here
         reason = f"{type(error).__name__}: {_first_line(error)}"
+        if isinstance(error, DamagedError):
+            reason = "what came is a web page or a broken file"
         raise MissingError(f"The weights of {what} could not be downloaded ({reason}): {by_hand}.") from error
     return path
 
 
 def fetch_url(url: str, *, what: str) -> Path:
-    """Return the file behind `url`, from torch's own cache if a colleague of the bench has put it there.
+    """Return the checkpoint behind `url`, from torch's own cache if it is there.
 
     Raises:
         MissingError: it is in neither cache and cannot be downloaded.
     """
     name = url.rpartition("/")[2]
     shared = Path(torch.hub.get_dir()) / "checkpoints" / name
-    if shared.is_file():
-        return shared
-    # PyTorch's addresses carry the start of the file's SHA-256, as in resnet18-f37072fd.pth.
-    digest = re.search(r"-([a-f0-9]{8,})\.", name)
-
-    def download(temporary: Path) -> None:
-        torch.hub.download_url_to_file(url, str(temporary), hash_prefix=digest and digest[1], progress=False)
-
-    return fetch(cache_dir() / "downloads" / name, download, what=what, address=url)
+    return shared if shared.is_file() else _fetch_plain(url, cache_dir() / "downloads" / "checkpoints" / name, what)
 
 
 def fetch_hub(repository: str, name: str, *, what: str) -> Path:
-    """Return the file `name` of a Hugging Face repository, from Hugging Face's cache if it is there.
+    """Return the checkpoint `name` of a Hugging Face repository, from Hugging Face's cache if it is there.
 
     Raises:
         MissingError: it is in neither cache and cannot be downloaded.
     """
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
 
     cached = try_to_load_from_cache(repository, name)
     if isinstance(cached, str):
         return Path(cached)
-    path = cache_dir() / "downloads" / repository / name
+    # Not through the hub's client: without a network it retries for 20 s and says so on the terminal.
+    address = f"https://huggingface.co/{repository}/resolve/main/{name}"
+    return _fetch_plain(address, cache_dir() / "downloads" / repository / name, what)
+
+
+def _fetch_plain(url: str, path: Path, what: str) -> Path:
+    # PyTorch's addresses carry the start of the file's SHA-256, as in resnet18-f37072fd.pth.
+    digest = re.search(r"-([a-f0-9]{8,})\.", path.name)
 
     def download(temporary: Path) -> None:
-        got = hf_hub_download(repository, name, local_dir=temporary.parent / ".hub")
-        Path(got).replace(temporary)
+        torch.hub.download_url_to_file(url, str(temporary), hash_prefix=digest and digest[1], progress=False)
+        read_content(temporary)
 
-    return fetch(path, download, what=what, address=f"https://huggingface.co/{repository}/resolve/main/{name}")
+    return fetch(path, download, what=what, address=url)
 
 
 def _first_line(error: Exception) -> str:
     """Return the start of a message, short enough for a sentence."""
     line = str(error).strip().partition("\n")[0].rstrip(".")
-    return line if len(line) <= 160 else f"{line[:160]}…"
+    return line if len(line) <= 80 else f"{line[:80]}…"

@@ -48,7 +48,7 @@ def fresh(name: str, task: Task, seed: int) -> nn.Module:
     """Return the untrained network with weights drawn from `seed`."""
     with torch.random.fork_rng(devices=[]):
         # The CPU's generator only: torch.manual_seed would also reseed devices, which nothing here restores.
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return build(name, task.image_shape, task.n_classes)
 
 

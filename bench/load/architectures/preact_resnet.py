@@ -58,5 +58,5 @@ def _stage(inputs: int, outputs: int, blocks: int, *, stride: int) -> nn.Sequent
 
 
 def preact_resnet18(image_shape: tuple[int, int, int], n_classes: int) -> nn.Module:
-    """PreActResNet-18 for small images (He et al. 2016, Identity Mappings): the usual network of adversarial training."""
+    """PreActResNet-18 for small images (He et al. 2016, Identity Mappings)."""
     return PreActResNet(image_shape[0], n_classes, blocks=2)

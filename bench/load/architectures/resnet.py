@@ -39,7 +39,11 @@ class BasicBlock(nn.Module):
         return F.relu(residual + short)
 
     def _pad(self, features: Tensor, outputs: int) -> Tensor:
-        """Option A: keep every `stride`-th pixel and add channels of zeros on both sides."""
+        """Option A: keep every `stride`-th pixel and add channels of zeros on both sides.
+
+        torch-pruning takes padding for an elementwise operation and would couple channels of different stages, so
+        only channels inside the blocks (what `conv1` puts out) can be pruned safely.
+        """
         if self.stride != 1:
             features = features[:, :, :: self.stride, :: self.stride]
         # Counted from the tensors, not remembered: pruning changes both numbers.

@@ -58,7 +58,9 @@ def with_weights(name: str, config: Any, *, what: str) -> nn.Module:
     try:
         network: nn.Module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:
-        raise UsageError(f"timm cannot fit the weights in {path} into {what}; delete the file and try again.") from error
+        raise UsageError(
+            f"timm cannot fit the weights in {path} into {what}; delete the file and try again."
+        ) from error
     return network
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from bench.errors import UsageError
 from bench.load.architectures.download import fetch_url
-from bench.load.checkpoints import fill, read_state_dict
+from bench.load.checkpoints import read_state_dict
 from bench.load.normalize import Normalization, normalized
 from bench.model import Task
 from bench.registry import did_you_mean
 
 
-def pretrained(name: str, task: Task) -> nn.Module:
-    """Return `torchvision:NAME` with its default weights and their normalisation in front.
+def pretrained(name: str, task: Task, which: str = "DEFAULT") -> nn.Module:
+    """Return `torchvision:NAME` with the weights `which` and their normalisation in front.
 
     Raises:
         UsageError: unknown name, or made for other images or another number of classes.
@@ -26,16 +27,16 @@ def pretrained(name: str, task: Task) -> nn.Module:
     from torchvision.models import get_model_weights
 
     _check(name)
-    weights: Any = get_model_weights(name).DEFAULT
+    weights: Any = get_model_weights(name)[which]
     classes = len(weights.meta["categories"])
     if classes != task.n_classes or task.image_shape[0] != 3:
         raise UsageError(
             f"torchvision:{name} has {classes} classes and takes 3 channels, but {task.dataset} has {task.n_classes} "
-            f"classes and {task.image_shape[0]} channels; fine-tune it and load it as checkpoint:FILE@torchvision:{name}."
+            f"classes and {task.image_shape[0]} channels; fine-tune it, then checkpoint:FILE@torchvision:{name}."
         )
     path = fetch_url(weights.url, what=f"torchvision:{name}")
-    network = _build(name, classes)
-    fill(network, read_state_dict(path), path=path, architecture=f"torchvision:{name}")
+    read_state_dict(path)  # refuses whatever is not plain tensors before torchvision unpickles it
+    network = _load(name, weights, path)
     transforms = weights.transforms()
     return normalized(network, Normalization(mean=tuple(transforms.mean), std=tuple(transforms.std)))
 
@@ -46,16 +47,25 @@ def untrained(name: str, task: Task) -> nn.Module:
     Raises:
         UsageError: unknown name.
     """
+    from torchvision.models import get_model
+
     _check(name)
-    return _build(name, task.n_classes)
+    network: nn.Module = get_model(name, weights=None, num_classes=task.n_classes)
+    return network
 
 
-def _build(name: str, classes: int) -> nn.Module:
-    from torchvision.models import get_model, get_model_builder
+def _load(name: str, weights: Any, path: Path) -> nn.Module:
+    """Let torchvision load the file, because it renames keys (DenseNet) and sets options (Inception) as it does."""
+    from torchvision.models import get_model
 
-    # Inception and GoogLeNet draw their weights from scipy, slowly, unless told not to; all of them are replaced.
-    quick = {"init_weights": True} if "init_weights" in inspect.signature(get_model_builder(name)).parameters else {}
-    network: nn.Module = get_model(name, weights=None, num_classes=classes, **quick)
+    usual = torch.hub.get_dir()
+    torch.hub.set_dir(path.parent.parent)
+    try:
+        network: nn.Module = get_model(name, weights=weights, progress=False)
+    except Exception as error:
+        raise UsageError(f"torchvision cannot load {path} into '{name}'; delete the file and try again.") from error
+    finally:
+        torch.hub.set_dir(usual)
     return network
 
 

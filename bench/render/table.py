@@ -1,0 +1,278 @@
+"""One board, as a table that knows no renderer: the terminal, Markdown and HTML all start here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from bench.entry import Entry
+from bench.leaderboard import Row
+from bench.render import numbers
+from bench.threat_model import ThreatModel
+
+PARETO, ALARM, PARTIAL = "◆", "!", "◐"
+Standing = Literal["ranked", "partial", "alarmed"]
+_RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """What stands above the cells.
+
+    Attributes:
+        key: stable name, "robust".
+        title: first line of the heading.
+        unit: second line of the heading; may be empty.
+        right: whether cells align right, as figures do.
+        drop: narrow renderers leave out the highest first; 0 stays whatever happens.
+    """
+
+    key: str
+    title: str
+    unit: str = ""
+    right: bool = True
+    drop: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One row of text.
+
+    Attributes:
+        name: the entry's name, which is also its file's.
+        cells: one text per column, in the columns' order.
+        standing: whether the row is ranked, and if not, why.
+        pareto: whether it lies on the Pareto front.
+    """
+
+    name: str
+    cells: tuple[str, ...]
+    standing: Standing
+    pareto: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """A footnote.
+
+    Attributes:
+        mark: what it explains, "◆".
+        text: one sentence.
+        column: key of the column it belongs to; a renderer that drops the column drops the note. Empty for the row's.
+    """
+
+    mark: str
+    text: str
+    column: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A board as text.
+
+    Attributes:
+        track: the track's name.
+        facts: what all rows share: data set, threat model, number of images, the model if there is but one.
+        columns: what stands above the cells.
+        lines: the rows, best first.
+        notes: footnotes; what matters for trust is said here, however few columns a renderer shows.
+    """
+
+    track: str
+    facts: tuple[str, ...]
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[Note, ...]
+
+    def width_of(self, index: int) -> int:
+        """Return the width of a column's widest text."""
+        column = self.columns[index]
+        return max(len(text) for text in (column.title, column.unit, *(line.cells[index] for line in self.lines)))
+
+    def without(self, key: str) -> Table:
+        """Return the table less one column."""
+        keep = [i for i, column in enumerate(self.columns) if column.key != key]
+        return replace(
+            self,
+            columns=tuple(self.columns[i] for i in keep),
+            lines=tuple(replace(line, cells=tuple(line.cells[i] for i in keep)) for line in self.lines),
+            notes=tuple(note for note in self.notes if note.column != key),
+        )
+
+
+def board(rows: Sequence[Row]) -> Table:
+    """Write the rows of one track as text.
+
+    Args:
+        rows: at least one, in the order of the board.
+    """
+    entries = [row.entry for row in rows]
+    columns = [*_standings(rows), *_accuracies(rows), *_costs(entries), *_flags(entries)]
+    return Table(
+        track=entries[0].track.name,
+        facts=_facts(entries),
+        columns=tuple(column for column, _ in columns),
+        lines=tuple(
+            Line(
+                name=row.entry.name,
+                cells=tuple(cells[i] for _, cells in columns),
+                standing=_standing(row.entry),
+                pareto=row.pareto,
+            )
+            for i, row in enumerate(rows)
+        ),
+        notes=tuple(_notes(rows)),
+    )
+
+
+def label(entry: Entry) -> str:
+    """Return what a reader calls the row: its recipe, with the seed where it is not the usual one."""
+    return f"{entry.recipe.name} (seed {entry.seed})" if entry.seed else entry.recipe.name
+
+
+def _facts(entries: Sequence[Entry]) -> tuple[str, ...]:
+    track = entries[0].track
+    facts = [track.dataset, str(ThreatModel(norm=track.norm, eps=track.eps)), f"{track.n_examples:,} test images"]
+    models = {entry.model for entry in entries}
+    return (*facts, models.pop()) if len(models) == 1 else tuple(facts)
+
+
+def _standing(entry: Entry) -> Standing:
+    return "alarmed" if entry.verdicts.fatal else "partial" if entry.partial else "ranked"
+
+
+_Cells = tuple[Column, list[str]]
+
+
+def _standings(rows: Sequence[Row]) -> list[_Cells]:
+    one_model = len({row.entry.model for row in rows}) == 1
+    return [
+        (Column(key="rank", title="#"), [numbers.UNKNOWN if row.rank is None else str(row.rank) for row in rows]),
+        (Column(key="mark", title="", right=False), [_mark(row) for row in rows]),
+        (Column(key="recipe", title="recipe", right=False), [label(row.entry) for row in rows]),
+        (
+            Column(key="model", title="model", right=False, drop=15 if one_model else 3),
+            [row.entry.model for row in rows],
+        ),
+    ]
+
+
+def _mark(row: Row) -> str:
+    alarmed = ALARM if row.entry.verdicts.alarms else ""
+    return (PARETO if row.pareto else "") + (PARTIAL if row.entry.partial else "") + alarmed
+
+
+def _accuracies(rows: Sequence[Row]) -> list[_Cells]:
+    verdicts = [row.entry.verdicts for row in rows]
+    # One number of decimals for the whole column, or the eye cannot run down it.
+    decimals = numbers.decimals_for(rows[0].entry.track.n_examples)
+    columns = [
+        (Column(key="robust", title="robust", unit="%"), [numbers.percent(v.robust, decimals) for v in verdicts]),
+        (
+            Column(key="interval", title="", unit="±95 %", drop=1),
+            [numbers.half_width(v.robust, decimals) for v in verdicts],
+        ),
+    ]
+    if any(v.autoattack != v.robust for v in verdicts):
+        texts = [numbers.percent(v.autoattack, decimals) for v in verdicts]
+        columns.append((Column(key="autoattack", title="AutoAttack", unit="%", drop=6), texts))
+    columns += [
+        (Column(key="clean", title="clean", unit="%"), [numbers.percent(v.clean, decimals) for v in verdicts]),
+        (Column(key="delta", title="Δ", unit="points", drop=4), [numbers.points(row.delta, decimals) for row in rows]),
+    ]
+    return columns
+
+
+def _costs(entries: Sequence[Entry]) -> list[_Cells]:
+    costs = [entry.efficiency for entry in entries]
+    relative = numbers.level([entry.efficiency.bops / max(entry.parent.bops, 1) for entry in entries], most=3)
+    bops_unit, bops = numbers.scaled([cost.bops for cost in costs])
+    macs_unit, macs = numbers.scaled([cost.macs for cost in costs])
+    parameters_unit, parameters = numbers.scaled([cost.parameters for cost in costs])
+    bytes_unit, sizes = numbers.scaled([cost.bytes for cost in costs], unit="B")
+    return [
+        (Column(key="bops", title="BOPs", unit=bops_unit, drop=2), bops),
+        (Column(key="bops-ratio", title="BOPs", unit="/ parent", drop=5), [f"×{text}" for text in relative]),
+        (Column(key="bytes", title="size", unit=bytes_unit, drop=8), sizes),
+        (Column(key="latency", title="latency", unit="/ parent", drop=9), _latencies(entries)),
+        (Column(key="macs", title="MACs", unit=macs_unit, drop=13), macs),
+        (Column(key="parameters", title="params", unit=parameters_unit, drop=14), parameters),
+    ]
+
+
+def _latencies(entries: Sequence[Entry]) -> list[str]:
+    machines = _machines(entries)
+    texts = []
+    for entry in entries:
+        cost = entry.efficiency
+        if cost.latency is None:
+            texts.append("sim." if cost.artefact == "simulated" else numbers.UNKNOWN)
+            continue
+        # Ratios from two machines do not compare: a raised number says which is whose.
+        place = _raised(machines.index(entry.provenance.machine) + 1) if len(machines) > 1 else ""
+        texts.append(f"{'~' if cost.latency.noisy else ''}×{cost.latency.ratio:.2f}{place}")
+    return texts
+
+
+def _machines(entries: Sequence[Entry]) -> list[str]:
+    return list(dict.fromkeys(entry.provenance.machine for entry in entries if entry.efficiency.latency))
+
+
+def _raised(number: int) -> str:
+    return "".join(_RAISED[int(digit)] for digit in str(number))
+
+
+def _flags(entries: Sequence[Entry]) -> list[_Cells]:
+    texts = []
+    for entry in entries:
+        partial = [_share(entry)] if entry.partial else []
+        texts.append(", ".join(partial + [f"{ALARM} {alarm.name}" for alarm in entry.verdicts.alarms]))
+    return [(Column(key="flags", title="flags", right=False, drop=11), texts)] if any(texts) else []
+
+
+def _share(entry: Entry) -> str:
+    return f"partial {len(entry.verdicts.letters):,}/{entry.track.n_examples:,}"
+
+
+def _notes(rows: Sequence[Row]) -> list[Note]:
+    entries = [row.entry for row in rows]
+    notes = []
+    if any(row.rank is not None for row in rows):
+        text = "One more than the number of rows that a paired test (McNemar, 5 %) finds more robust."
+        notes.append(Note(mark="#", text=text))
+    if any(row.pareto for row in rows):
+        notes.append(Note(mark=PARETO, text="Pareto front: no ranked row is both more robust and cheaper in BOPs."))
+    if any(row.delta is not None for row in rows):
+        text = "Robust accuracy minus that of the same model before compression, on the same images."
+        notes.append(Note(mark="Δ", text=text, column="delta"))
+    return [*notes, *_latency_notes(entries), *_trust_notes(entries)]
+
+
+def _latency_notes(entries: Sequence[Entry]) -> list[Note]:
+    notes = []
+    machines = _machines(entries)
+    for number, machine in enumerate(machines, 1):
+        mark = _raised(number) if len(machines) > 1 else "×"
+        text = f"Latency of one image relative to the parent's, on {machine}."
+        notes.append(Note(mark=mark, text=text, column="latency"))
+    if any(entry.efficiency.artefact == "simulated" for entry in entries):
+        text = "Simulated: no integer kernels exist for these bits, so there is no latency."
+        notes.append(Note(mark="sim.", text=text, column="latency"))
+    if any(entry.efficiency.latency and entry.efficiency.latency.noisy for entry in entries):
+        notes.append(Note(mark="~", text="The machine was too busy for a steady measurement.", column="latency"))
+    return notes
+
+
+def _trust_notes(entries: Sequence[Entry]) -> list[Note]:
+    notes = [
+        Note(mark=PARTIAL, text=f"{label(entry)}: {_share(entry)} images, not ranked.")
+        for entry in entries
+        if entry.partial
+    ]
+    for entry in entries:
+        for alarm in entry.verdicts.alarms:
+            fate = "not ranked" if alarm.fatal else "a warning"
+            text = f"{label(entry)}: {alarm.name} ({fate}): {alarm.evidence.rstrip('.')}."
+            notes.append(Note(mark=ALARM, text=text))
+    return notes

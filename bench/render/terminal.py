@@ -1,0 +1,129 @@
+"""Boards and lists of names on a terminal; on a pipe, the same as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from bench.leaderboard import Row
+from bench.render.layout import GUTTER, pairs
+from bench.render.table import ALARM, PARETO, PARTIAL, Line, Note, Table, board
+
+# Recipe names beyond this give way before figures do.
+_ROOMY_NAME = 28
+_POINTER = "▸"
+_RULE = box.Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
+_SHADES = {"clean": "", "interval": "dim", "model": "dim", "macs": "dim", "parameters": "dim", "rank": "dim"}
+_MARKS = {PARETO: "cyan", PARTIAL: "yellow", ALARM: "red"}
+
+
+def print_board(rows: Sequence[Row], console: Console, *, about: str = "", highlight: str | None = None) -> None:
+    """Print a track's board in as many columns as fit.
+
+    Args:
+        rows: the board's rows; may be empty.
+        console: where to print.
+        about: the track's one line for people.
+        highlight: name of the entry to point at, such as the one just measured.
+    """
+    if not rows:
+        console.print(Text("No entries yet.", style="dim"))
+        return
+    table = fitting(board(rows), console.width)
+    console.print()
+    console.print(_title(table, about))
+    console.print()
+    console.print(_grid(table, console.width, highlight))
+    console.print()
+    console.print(pairs(_note(note) for note in table.notes))
+    console.print()
+
+
+def _note(note: Note) -> tuple[Text, Text]:
+    return Text(note.mark, style=_MARKS.get(note.mark, "dim")), Text(
+        note.text, style="dim" if note.mark not in (ALARM, PARTIAL) else ""
+    )
+
+
+def print_names(names: Iterable[tuple[str, str]], title: str, console: Console) -> None:
+    """Print names with a line about each, in two columns.
+
+    Args:
+        names: each with what it is.
+        title: what the names are, "recipes".
+        console: where to print.
+    """
+    body = pairs((Text(name, style="bold"), Text(about, style="dim")) for name, about in names)
+    console.print(Text(title, style="cyan"))
+    console.print(Padding(body, (0, 0, 0, GUTTER), expand=False))
+
+
+def fitting(table: Table, width: int) -> Table:
+    """Return the table less the columns that do not fit; rank, recipe, robust and clean accuracy always stay."""
+    while width_of(table) > width:
+        victim = max(table.columns, key=lambda column: column.drop)
+        if not victim.drop:
+            break
+        table = table.without(victim.key)
+    return table
+
+
+def width_of(table: Table) -> int:
+    """Return the columns a terminal needs, long recipe names cut short."""
+    widths = [
+        min(table.width_of(i), _ROOMY_NAME) if column.key == "recipe" else table.width_of(i)
+        for i, column in enumerate(table.columns)
+    ]
+    return len(_POINTER) + GUTTER * len(widths) + sum(widths) - 1
+
+
+def _title(table: Table, about: str) -> Text:
+    lines = [Text(table.track, style="bold"), Text(about), Text(" · ".join(table.facts), style="dim")]
+    return Text("\n").join(line for line in lines if line)
+
+
+def _grid(table: Table, width: int, highlight: str | None) -> RichTable:
+    grid = RichTable(
+        box=_RULE, show_edge=False, pad_edge=False, padding=(0, GUTTER - 1, 0, 0), border_style="dim", header_style=""
+    )
+    grid.add_column(width=len(_POINTER), no_wrap=True)
+    spare = width - (width_of(table) - min(_ROOMY_NAME, _recipe_width(table)))
+    for i, column in enumerate(table.columns):
+        heading = Text(column.title, style="bold").append(f"\n{column.unit}", style="not bold dim")
+        size = table.width_of(i)
+        grid.add_column(
+            heading,
+            justify="right" if column.right else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            width=min(size, max(8, spare)) if column.key == "recipe" else size,
+        )
+    for line in table.lines:
+        chosen = line.name == highlight
+        cells = [_cell(table.columns[i].key, text, line) for i, text in enumerate(line.cells)]
+        grid.add_row(Text(_POINTER if chosen else "", style="cyan"), *cells, style="bold" if chosen else "")
+    return grid
+
+
+def _recipe_width(table: Table) -> int:
+    return next(table.width_of(i) for i, column in enumerate(table.columns) if column.key == "recipe")
+
+
+def _cell(key: str, text: str, line: Line) -> Text:
+    if key in ("mark", "flags"):
+        cell = Text(text)
+        for mark, style in _MARKS.items():
+            cell.highlight_words([mark], style)
+        return cell
+    if line.standing != "ranked":
+        return Text(text, style="dim")
+    if key == "robust":
+        return Text(text, style="bold cyan" if line.pareto else "bold")
+    if key == "delta" and text.startswith("+"):
+        return Text(text, style="green")
+    return Text(text, style=_SHADES.get(key, ""))
