@@ -23,3 +23,9 @@ class GateError(BenchError):
     """The work finished, but a check the user asked for does not hold."""
 
     exit_code = 1
+
+
+class Interrupted(BenchError):
+    """The user stopped the work; what was finished is kept."""
+
+    exit_code = 130

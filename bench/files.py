@@ -60,3 +60,14 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def check_writable(folder: Path) -> None:
+    """Make sure that results can be written to `folder`, before hours of work rather than after.
+
+    Raises:
+        MissingError: they cannot.
+    """
+    with atomic(folder / ".writable") as temporary:
+        temporary.write_text("yes")
+    (folder / ".writable").unlink()

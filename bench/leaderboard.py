@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.entry import Entry, load_entry
 from bench.errors import UsageError
+from bench.registry import did_you_mean
 from bench.verdicts import compare
 
 UNTOUCHED = "none"
@@ -38,6 +39,20 @@ def load_entries(board: Path, track: str) -> list[Entry]:
         UsageError: a file that is not an entry.
     """
     return [load_entry(path) for path in sorted((board / track).glob("*.json"))]
+
+
+def load_boards(board: Path, track: str = "") -> dict[str, list[Row]]:
+    """Rank the entries of every track that has any, or of one.
+
+    Raises:
+        UsageError: no entries, or a file that is not an entry.
+    """
+    known = tracks_on(board)
+    if track and track not in known:
+        raise UsageError(f"There are no entries of track '{track}' in {board}.{did_you_mean(track, known)}")
+    if not known:
+        raise UsageError(f"There are no entries in {board}: run bench evaluate, or name another folder with --board.")
+    return {name: rank(load_entries(board, name)) for name in known if track in ("", name)}
 
 
 def tracks_on(board: Path) -> list[str]:

@@ -140,6 +140,11 @@ def recipe_names() -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
 
 
+def submission_names(submissions: Path = Path("submissions")) -> list[str]:
+    """Names of the submissions in the current folder."""
+    return sorted(path.parent.name for path in submissions.glob("*/recipe.toml"))
+
+
 def load_recipe(name: str, *, submissions: Path = Path("submissions")) -> Recipe:
     """Find a recipe: one that comes with the bench, a submission's, or a `.toml` file of your own.
 
@@ -156,7 +161,7 @@ def load_recipe(name: str, *, submissions: Path = Path("submissions")) -> Recipe
         return parse_recipe(text, name=name)
     if (path := submissions / name / "recipe.toml").is_file():
         return parse_recipe(path.read_text(encoding="utf-8"), name=name)
-    raise UsageError(f"There is no recipe '{name}'.{did_you_mean(name, recipe_names())}")
+    raise UsageError(f"There is no recipe '{name}'.{did_you_mean(name, recipe_names() + submission_names(submissions))}")
 
 
 def parse_recipe(text: str, *, name: str) -> Recipe:

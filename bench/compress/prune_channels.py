@@ -24,6 +24,10 @@ Importance = Literal["l1", "l2", "bn-scale", "random"]
 _BATCH = 64
 
 
+class _DoesNotFitError(UsageError):
+    """What is left after pruning does not fit together."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PruneChannels:
     """Remove the same share of channels from every layer but the classifier's head, the least important first.
@@ -31,7 +35,7 @@ class PruneChannels:
     Attributes:
         ratio: share of channels removed; MACs fall to about (1 - ratio)².
         importance: "l1", "l2" (size of a channel's weights; Li et al., 2017), "bn-scale" (Liu et al., 2017) or "random".
-        round_to: keep a multiple of this many channels, and at least as many; 8 runs faster on most machines.
+        round_to: keep a multiple of this many channels, and at least as many; 8 runs faster on most CPUs.
         recalibration_images: training images on which batch-norm statistics are measured again; 0 leaves them.
     """
 
@@ -62,22 +66,26 @@ class PruneChannels:
             parameter.requires_grad_(True)
         probe = train.pixels(slice(2)).to(device)
         before = _macs(model, probe)
-        head = find_head(model, probe)
-        width = head.in_features
-        self._prune(model, probe, head, ingredients.generator)
-        _patch_widths(model, width, head.in_features)
-        after = self._check(model, probe, before)
+        seed = int(torch.randint(2**31, (1,), generator=ingredients.generator))
+        try:
+            model = self._pruned(model, probe, seed, inside=False)
+        except _DoesNotFitError:
+            # Shortcuts without parameters (option A) tie stages of different widths; what lies inside a block is free.
+            model = self._pruned(model, probe, seed, inside=True)
+        after = self._check_macs(model, probe, before)
         order = torch.randperm(len(train), generator=ingredients.generator)[: self.recalibration_images]
         recalibrate_batch_norm(model, train.pixels(order.to(train.images.device)).to(device))
         ingredients.report(Event(stage="prune", note=f"MACs {before:,} → {after:,}"))
         return dataclasses.replace(subject, twin=model.eval(), deployed=model)
 
-    def _prune(self, model: nn.Module, probe: Tensor, head: nn.Linear, generator: torch.Generator) -> None:
-        """Remove channels in place."""
+    def _pruned(self, model: nn.Module, probe: Tensor, seed: int, *, inside: bool) -> nn.Module:
+        """Return a narrower copy; with `inside`, only layers that share no channels with others are touched."""
         import torch_pruning as tp
 
+        model = copy.deepcopy(model)
+        head = find_head(model, probe)
+        width = head.in_features
         importance = self._importance(model, tp)
-        seed = int(torch.randint(2**31, (1,), generator=generator))
         try:
             with torch.enable_grad(), torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)  # torch-pruning draws "random" from the global generator
@@ -87,13 +95,17 @@ class PruneChannels:
                     importance=importance,
                     pruning_ratio=self.ratio,
                     pruning_ratio_dict=self._ratios(model, head),
-                    ignored_layers=[head],
+                    ignored_layers=[head, *(_shared(model, probe, tp) if inside else ())],
                 ).step()
+            _patch_widths(model, width, head.in_features)
+            with torch.no_grad():
+                model(probe)
         except Exception as error:
-            raise UsageError(
+            raise _DoesNotFitError(
                 f"Cannot prune channels of {_name(model)}: torch-pruning does not follow its structure "
                 f"({type(error).__name__}: {_first_line(error)}); choose another architecture."
             ) from error
+        return model
 
     def _importance(self, model: nn.Module, tp: Any) -> Any:
         if self.importance == "random":
@@ -121,21 +133,32 @@ class PruneChannels:
                     ratios[module] = 0.0
         return ratios
 
-    def _check(self, model: nn.Module, probe: Tensor, before: int) -> int:
-        """Return the MACs left, having made sure that the model runs and got cheaper."""
-        try:
-            after = _macs(model, probe)
-        except Exception as error:
-            raise UsageError(
-                f"Pruning {_name(model)} at ratio {self.ratio} left layers whose widths do not fit "
-                f"({_first_line(error)}); choose another architecture."
-            ) from error
+    def _check_macs(self, model: nn.Module, probe: Tensor, before: int) -> int:
+        """Return the MACs left, having made sure that the model really got cheaper."""
+        after = _macs(model, probe)
         if after > before * (1.0 - self.ratio / 2):
             raise UsageError(
                 f"Pruning {_name(model)} at ratio {self.ratio} left {after / before:.0%} of its MACs, where about "
                 f"{(1.0 - self.ratio) ** 2:.0%} was expected; lower round_to or choose another ratio or architecture."
             )
         return after
+
+
+def _shared(model: nn.Module, probe: Tensor, tp: Any) -> list[nn.Module]:
+    """Return the layers whose channels must be removed together with another layer's, or cannot be followed."""
+    graph = tp.DependencyGraph().build_dependency(model, example_inputs=probe)
+    shared: list[nn.Module] = []
+    for layer in [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]:
+        remove = tp.prune_conv_out_channels if isinstance(layer, nn.Conv2d) else tp.prune_linear_out_channels
+        try:
+            group = graph.get_pruning_group(layer, remove, idxs=[0])
+            tied = {dep.target.module for dep, _ in group if graph.is_out_channel_pruning_fn(dep.handler)}
+            free = {module for module in tied if isinstance(module, nn.Conv2d | nn.Linear)} == {layer}
+        except Exception:  # torch-pruning raises whatever its index arithmetic runs into
+            free = False
+        if not free:
+            shared.append(layer)
+    return shared
 
 
 def find_head(model: nn.Module, images: Tensor) -> nn.Linear:

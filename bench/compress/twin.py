@@ -185,9 +185,9 @@ def _quantize_parameters(traced: fx.GraphModule, layer: fx.Node, bits: int) -> N
     arguments = list(layer.args)
     with traced.graph.inserting_before(layer):
         arguments[1] = traced.graph.call_module(f"quantizers.{layer.name}_weight", (weight,))
-        input_bits = traced.get_submodule(str(source.target)).bits
+        input_bits = getattr(traced.get_submodule(str(source.target)), "bits")
         # A finer product of grids than float32 can count on is no int32 grid: the bias then stays float.
-        if bias is not None and bits + int(input_bits) <= 24:
+        if bias is not None and bits + input_bits <= 24:
             traced.add_submodule(f"quantizers.{layer.name}_bias", BiasQuantizer(bits))
             scale = traced.graph.get_attr(f"{source.target}.scale")
             arguments[2] = traced.graph.call_module(f"quantizers.{layer.name}_bias", (bias, weight, scale))

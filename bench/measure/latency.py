@@ -61,9 +61,11 @@ def measure_latency(
         threads: inside one operator.
         budget_s: seconds to spend, about; a second try for a noisy result is part of them.
     """
+    started = time.perf_counter()
     with _threads(threads):
         single, many = (_compare(child, parent, image_shape, n, threads, budget_s / 4) for n in (1, _BATCH))
-        if noisy := max(single.spread, many.spread) > _NOISY:
+        noisy = max(single.spread, many.spread) > _NOISY
+        if noisy and time.perf_counter() - started < budget_s:
             single, many = (_compare(child, parent, image_shape, n, threads, budget_s / 4) for n in (1, _BATCH))
             noisy = max(single.spread, many.spread) > _NOISY
     return Latency(

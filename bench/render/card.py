@@ -13,9 +13,9 @@ from rich.text import Text
 from bench.efficiency import Efficiency
 from bench.entry import Entry
 from bench.render import numbers
+from bench.render.footnotes import ALARM, PARTIAL
 from bench.render.layout import GUTTER, flow, grid, pairs
 from bench.render.letters import bar
-from bench.render.table import ALARM, PARTIAL
 from bench.threat_model import ThreatModel
 from bench.verdicts import Proportion, Verdicts
 

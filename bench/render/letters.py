@@ -61,8 +61,8 @@ def cells(counts: Sequence[int], width: int) -> list[int]:
     return shares
 
 
-def bar(verdicts: Verdicts, width: int, *, colour: bool) -> tuple[Text, Text]:
-    """Draw the bar, and the legend below it.
+def bar(verdicts: Verdicts, width: int, *, colour: bool) -> tuple[Text, Text, Text]:
+    """Draw the bar and, after an empty line, the legend.
 
     Args:
         verdicts: the letters.
@@ -79,4 +79,4 @@ def bar(verdicts: Verdicts, width: int, *, colour: bool) -> tuple[Text, Text]:
         key = Text(f" {part.letter} " if colour else part.letter, style=f"black on {part.colour}")
         key.append(f" {part.outcome} ", style="default on default" if part.count else "dim default on default")
         keys.append(key.append(f"{part.count:,}", style=f"{'bold' if part.count else 'dim'} default on default"))
-    return drawing, flow(keys, width, gap=2)
+    return drawing, Text(), flow(keys, width)

@@ -56,8 +56,9 @@ def level(values: Sequence[float], *, whole: bool = False, most: int = 4) -> lis
 
 
 def amount(value: int, *, unit: str = "") -> str:
-    """Write one count with its unit: `3.62 G`, `31 kB`, `212`."""
-    factor, prefix = next(((factor, prefix) for factor, prefix in _SCALES if value >= factor), (1.0, ""))
+    """Write one count with its unit and three digits: `3.62 G`, `31.0 kB`, `212`."""
+    # From 999,500 on, three digits round to the next unit.
+    factor, prefix = next(((factor, prefix) for factor, prefix in _SCALES if value >= 0.9995 * factor), (1.0, ""))
     number = value / factor
     digits = 0 if factor == 1.0 or number >= 100 else 1 if number >= 10 else 2
     return f"{number:.{digits}f} {prefix}{unit}".rstrip()

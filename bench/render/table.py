@@ -9,11 +9,10 @@ from typing import Literal
 from bench.entry import Entry
 from bench.leaderboard import Row
 from bench.render import numbers
+from bench.render.footnotes import ALARM, PARETO, PARTIAL, Note, label, machines, notes, raised, share
 from bench.threat_model import ThreatModel
 
-PARETO, ALARM, PARTIAL = "◆", "!", "◐"
 Standing = Literal["ranked", "partial", "alarmed"]
-_RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,21 +49,6 @@ class Line:
     cells: tuple[str, ...]
     standing: Standing
     pareto: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Note:
-    """A footnote.
-
-    Attributes:
-        mark: what it explains, "◆".
-        text: one sentence.
-        column: key of the column it belongs to; a renderer that drops the column drops the note. Empty for the row's.
-    """
-
-    mark: str
-    text: str
-    column: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,13 +106,8 @@ def board(rows: Sequence[Row]) -> Table:
             )
             for i, row in enumerate(rows)
         ),
-        notes=tuple(_notes(rows)),
+        notes=tuple(notes(rows)),
     )
-
-
-def label(entry: Entry) -> str:
-    """Return what a reader calls the row: its recipe, with the seed where it is not the usual one."""
-    return f"{entry.recipe.name} (seed {entry.seed})" if entry.seed else entry.recipe.name
 
 
 def _facts(entries: Sequence[Entry]) -> tuple[str, ...]:
@@ -202,7 +181,7 @@ def _costs(entries: Sequence[Entry]) -> list[_Cells]:
 
 
 def _latencies(entries: Sequence[Entry]) -> list[str]:
-    machines = _machines(entries)
+    places = machines(entries)
     texts = []
     for entry in entries:
         cost = entry.efficiency
@@ -210,69 +189,14 @@ def _latencies(entries: Sequence[Entry]) -> list[str]:
             texts.append("sim." if cost.artefact == "simulated" else numbers.UNKNOWN)
             continue
         # Ratios from two machines do not compare: a raised number says which is whose.
-        place = _raised(machines.index(entry.provenance.machine) + 1) if len(machines) > 1 else ""
+        place = raised(places.index(entry.provenance.machine) + 1) if len(places) > 1 else ""
         texts.append(f"{'~' if cost.latency.noisy else ''}×{cost.latency.ratio:.2f}{place}")
     return texts
-
-
-def _machines(entries: Sequence[Entry]) -> list[str]:
-    return list(dict.fromkeys(entry.provenance.machine for entry in entries if entry.efficiency.latency))
-
-
-def _raised(number: int) -> str:
-    return "".join(_RAISED[int(digit)] for digit in str(number))
 
 
 def _flags(entries: Sequence[Entry]) -> list[_Cells]:
     texts = []
     for entry in entries:
-        partial = [_share(entry)] if entry.partial else []
+        partial = [share(entry)] if entry.partial else []
         texts.append(", ".join(partial + [f"{ALARM} {alarm.name}" for alarm in entry.verdicts.alarms]))
     return [(Column(key="flags", title="flags", right=False, drop=11), texts)] if any(texts) else []
-
-
-def _share(entry: Entry) -> str:
-    return f"partial {len(entry.verdicts.letters):,}/{entry.track.n_examples:,}"
-
-
-def _notes(rows: Sequence[Row]) -> list[Note]:
-    entries = [row.entry for row in rows]
-    notes = []
-    if any(row.rank is not None for row in rows):
-        text = "One more than the number of rows that a paired test (McNemar, 5 %) finds more robust."
-        notes.append(Note(mark="#", text=text))
-    if any(row.pareto for row in rows):
-        notes.append(Note(mark=PARETO, text="Pareto front: no ranked row is both more robust and cheaper in BOPs."))
-    if any(row.delta is not None for row in rows):
-        text = "Robust accuracy minus that of the same model before compression, on the same images."
-        notes.append(Note(mark="Δ", text=text, column="delta"))
-    return [*notes, *_latency_notes(entries), *_trust_notes(entries)]
-
-
-def _latency_notes(entries: Sequence[Entry]) -> list[Note]:
-    notes = []
-    machines = _machines(entries)
-    for number, machine in enumerate(machines, 1):
-        mark = _raised(number) if len(machines) > 1 else "×"
-        text = f"Latency of one image relative to the parent's, on {machine}."
-        notes.append(Note(mark=mark, text=text, column="latency"))
-    if any(entry.efficiency.artefact == "simulated" for entry in entries):
-        text = "Simulated: no integer kernels exist for these bits, so there is no latency."
-        notes.append(Note(mark="sim.", text=text, column="latency"))
-    if any(entry.efficiency.latency and entry.efficiency.latency.noisy for entry in entries):
-        notes.append(Note(mark="~", text="The machine was too busy for a steady measurement.", column="latency"))
-    return notes
-
-
-def _trust_notes(entries: Sequence[Entry]) -> list[Note]:
-    notes = [
-        Note(mark=PARTIAL, text=f"{label(entry)}: {_share(entry)} images, not ranked.")
-        for entry in entries
-        if entry.partial
-    ]
-    for entry in entries:
-        for alarm in entry.verdicts.alarms:
-            fate = "not ranked" if alarm.fatal else "a warning"
-            text = f"{label(entry)}: {alarm.name} ({fate}): {alarm.evidence.rstrip('.')}."
-            notes.append(Note(mark=ALARM, text=text))
-    return notes

@@ -11,8 +11,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from bench.leaderboard import Row
+from bench.render.footnotes import ALARM, PARETO, PARTIAL, Note
 from bench.render.layout import GUTTER, pairs
-from bench.render.table import ALARM, PARETO, PARTIAL, Line, Note, Table, board
+from bench.render.table import Line, Table, board
 
 # Recipe names beyond this give way before figures do.
 _ROOMY_NAME = 28

@@ -1,0 +1,192 @@
+"""The command line. Every command is a few lines here; torch is imported only by those that need it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.errors import BenchError, GateError, Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.entry import Entry
+
+app = typer.Typer(
+    help="Robustness benchmark and leaderboard for compressed image classifiers.",
+    epilog="Exit codes: 0 done; 1 a check does not hold; 2 usage or configuration; 3 something is missing; "
+    "130 interrupted, the same command goes on.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Board = Annotated[Path, typer.Option(help="Folder of entries.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+@app.command()
+def evaluate(
+    recipe: Annotated[str, typer.Option(help="Recipe: a name, a submission, or a .toml file.")],
+    track: Annotated[str, typer.Option(help="Track: a name, or a .toml file.")] = "digits-linf-v1",
+    model: Annotated[str, typer.Option(help="Parent, SOURCE:NAME; the track's own when left out.")] = "",
+    n_examples: Annotated[int | None, typer.Option(min=1, help="Attack only the first N: a partial entry.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Of training, calibration and fine-tuning.")] = 0,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Try a setting: steps.0.weight_bits=4")] = None,
+    board: Board = Path("leaderboard"),
+    trust: Annotated[bool, typer.Option("--trust", help="Let python: models run their code.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an interrupted run left.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compress, fine-tune, attack and measure a model; write its row on the leaderboard."""
+    from bench.files import check_writable
+    from bench.model import ModelSpec
+    from bench.recipe import load_recipe, override
+    from bench.track import load_track
+
+    the_track, the_recipe = load_track(track), override(load_recipe(recipe), settings or [])
+    spec = ModelSpec.parse(model or the_track.model)
+    check_writable(board)
+
+    from bench.evaluate import Request, evaluate
+    from bench.render.progress import watching
+
+    request = Request(
+        recipe=the_recipe, track=the_track, model=spec, n_examples=n_examples,
+        seed=seed, device=device, trust=trust, fresh=fresh,
+    )  # fmt: skip
+    try:
+        with watching(_console(stderr=True)) as report:
+            entry = evaluate(request, report)
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted("Interrupted. The same command goes on where the attack stopped.") from interrupt
+    _present(entry, entry.save(board), board, as_json=as_json)
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[str, typer.Argument(help="recipes, tracks, models, datasets, steps or entries")],
+    board: Board = Path("leaderboard"),
+    as_json: Json = False,
+) -> None:
+    """List what there is, by name."""
+    from bench.catalogue import catalogue
+    from bench.render.terminal import print_names
+
+    names = catalogue(what, board)
+    if as_json:
+        _print_json(dict(names))
+    else:
+        print_names(names, what, _console())
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A recipe, a track, or an entry (its name or its file).")],
+    board: Board = Path("leaderboard"),
+    as_json: Json = False,
+) -> None:
+    """Show one recipe, track or entry in full."""
+    from bench.catalogue import find
+    from bench.entry import Entry
+    from bench.render.terminal import print_entry, print_record
+
+    thing = find(name, board)
+    if as_json:
+        _print_json(thing.model_dump(mode="json") if isinstance(thing, Entry) else thing)
+    elif isinstance(thing, Entry):
+        print_entry(thing, _console())
+    else:
+        print_record(name, thing, _console())
+
+
+@app.command()
+def leaderboard(
+    track: Annotated[str, typer.Option(help="Only this track.")] = "",
+    board: Board = Path("leaderboard"),
+    markdown: Annotated[bool, typer.Option("--markdown", help="Render LEADERBOARD/README.md.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="With --markdown: write nothing, fail when stale.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Print the leaderboard, or render it to Markdown."""
+    from bench.leaderboard import load_boards
+    from bench.render.markdown import write_markdown
+    from bench.render.terminal import print_board
+
+    boards = load_boards(board, track)
+    if check and not markdown:
+        raise UsageError("--check says whether the rendered files are fresh: use it with --markdown.")
+    if markdown:
+        stale = write_markdown(boards, board, check=check)
+        if check and stale:
+            raise GateError(f"{', '.join(map(str, stale))} is stale: run bench leaderboard --markdown.")
+        typer.echo("\n".join(f"{'fresh' if check else 'wrote'} {path}" for path in stale) or "Everything is fresh.")
+    elif as_json:
+        _print_json({name: [_row(row) for row in rows] for name, rows in boards.items()})
+    else:
+        for name, rows in boards.items():
+            print_board(rows, _console())
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed, which data sets are found, and what this machine can do."""
+    from bench.doctor import diagnose
+    from bench.render.terminal import print_names
+
+    findings = diagnose()
+    if as_json:
+        _print_json({title: dict(facts) for title, facts in findings.items()})
+    else:
+        for title, facts in findings.items():
+            print_names(facts, title, _console())
+
+
+def main() -> None:
+    """Run the command line: a mistake becomes one sentence and an exit code, never a traceback."""
+    try:
+        app()
+    except BenchError as error:
+        console = _console(stderr=True)
+        console.print(f"[bold red]error[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+
+
+def _present(entry: Entry, path: Path, board: Path, *, as_json: bool) -> None:
+    if as_json:
+        _print_json(entry.model_dump(mode="json"))
+        return
+    from bench.leaderboard import load_entries, rank
+    from bench.render.terminal import print_board, print_entry
+
+    console = _console()
+    print_entry(entry, console)
+    print_board(rank(load_entries(board, entry.track.name)), console, highlight=entry.name)
+    console.print(f"Wrote {path}", style="dim", highlight=False, soft_wrap=True)
+
+
+def _row(row: Any) -> dict[str, Any]:
+    record = row.entry.model_dump(mode="json")
+    return {"name": row.entry.name, "rank": row.rank, "pareto": row.pareto, "delta": row.delta, "entry": record}
+
+
+def _print_json(thing: Any) -> None:
+    typer.echo(json.dumps(thing, indent=2, ensure_ascii=False))
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

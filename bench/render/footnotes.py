@@ -1,0 +1,91 @@
+"""What stands below a board: what its marks mean, and which rows to trust less, with the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.entry import Entry
+from bench.leaderboard import Row
+
+PARETO, ALARM, PARTIAL = "◆", "!", "◐"
+_RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """A footnote.
+
+    Attributes:
+        mark: what it explains, "◆".
+        text: one sentence.
+        column: key of the column it belongs to; a renderer that drops the column drops the note. Empty for the row's.
+    """
+
+    mark: str
+    text: str
+    column: str = ""
+
+
+def notes(rows: Sequence[Row]) -> list[Note]:
+    """Return the footnotes of a board: marks first, then machines, then rows to trust less."""
+    entries = [row.entry for row in rows]
+    found = []
+    if any(row.rank is not None for row in rows):
+        text = "One more than the number of rows that a paired test (McNemar, 5 %) finds more robust."
+        found.append(Note(mark="#", text=text))
+    if any(row.pareto for row in rows):
+        found.append(Note(mark=PARETO, text="Pareto front: no ranked row is both more robust and cheaper in BOPs."))
+    if any(row.delta is not None for row in rows):
+        text = "Robust accuracy minus that of the same model before compression, on the same images."
+        found.append(Note(mark="Δ", text=text, column="delta"))
+    return [*found, *_latency_notes(entries), *_trust_notes(entries)]
+
+
+def _latency_notes(entries: Sequence[Entry]) -> list[Note]:
+    notes = []
+    places = machines(entries)
+    for number, machine in enumerate(places, 1):
+        mark = raised(number) if len(places) > 1 else "×"
+        text = f"Latency of one image relative to the parent's, on {machine}."
+        notes.append(Note(mark=mark, text=text, column="latency"))
+    if any(entry.efficiency.artefact == "simulated" for entry in entries):
+        text = "Simulated: no integer kernels exist for these bits, so there is no latency."
+        notes.append(Note(mark="sim.", text=text, column="latency"))
+    if any(entry.efficiency.latency and entry.efficiency.latency.noisy for entry in entries):
+        notes.append(Note(mark="~", text="The machine was too busy for a steady measurement.", column="latency"))
+    return notes
+
+
+def _trust_notes(entries: Sequence[Entry]) -> list[Note]:
+    notes = [
+        Note(mark=PARTIAL, text=f"{label(entry)}: {share(entry)} images, not ranked.")
+        for entry in entries
+        if entry.partial
+    ]
+    for entry in entries:
+        for alarm in entry.verdicts.alarms:
+            fate = "not ranked" if alarm.fatal else "a warning"
+            text = f"{label(entry)}: {alarm.name} ({fate}): {alarm.evidence.rstrip('.')}."
+            notes.append(Note(mark=ALARM, text=text))
+    return notes
+
+
+def label(entry: Entry) -> str:
+    """Return what a reader calls the row: its recipe, with the seed where it is not the usual one."""
+    return f"{entry.recipe.name} (seed {entry.seed})" if entry.seed else entry.recipe.name
+
+
+def share(entry: Entry) -> str:
+    """Return how much of the track a partial entry covers."""
+    return f"partial {len(entry.verdicts.letters):,}/{entry.track.n_examples:,}"
+
+
+def machines(entries: Sequence[Entry]) -> list[str]:
+    """Return the machines on which latency was measured, in order of appearance."""
+    return list(dict.fromkeys(entry.provenance.machine for entry in entries if entry.efficiency.latency))
+
+
+def raised(number: int) -> str:
+    """Write a small raised number."""
+    return "".join(_RAISED[int(digit)] for digit in str(number))

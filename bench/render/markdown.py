@@ -1,0 +1,110 @@
+"""Boards as GitHub Markdown: the leaderboard's page, and the part of the README that repeats it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
+
+from bench.errors import UsageError
+from bench.leaderboard import Row
+from bench.render.footnotes import Note
+from bench.render.table import Column, Line, Table, board
+
+BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
+_SPECIAL = "\\`*_[]<>|~#"
+
+
+def render_markdown(boards: Mapping[str, Sequence[Row]], *, about: Mapping[str, str] | None = None) -> str:
+    """Write leaderboard/README.md.
+
+    Args:
+        boards: rows by the track's name; tracks without rows are left out.
+        about: one line for people, by the track's name.
+
+    Guarantees:
+        The same boards give the same text: no date, no place.
+    """
+    parts = ["# Leaderboard", "Rendered by `bench leaderboard`; edit the entries, not this page."]
+    parts += sections(boards, about=about, base="", level=2) or ["No entries yet."]
+    return "\n\n".join(parts) + "\n"
+
+
+def sections(
+    boards: Mapping[str, Sequence[Row]],
+    *,
+    about: Mapping[str, str] | None = None,
+    base: str = "leaderboard/",
+    level: int = 3,
+) -> list[str]:
+    """Write heading, facts, table and footnotes of every track that has rows, for a page elsewhere to take in.
+
+    Args:
+        boards: rows by the track's name.
+        about: one line for people, by the track's name.
+        base: path from the page to the folder of entries, with its last slash.
+        level: of the headings.
+    """
+    parts = []
+    for track in sorted(boards):
+        if rows := boards[track]:
+            table = board(rows)
+            line = (about or {}).get(track, "").rstrip(".")
+            facts = " · ".join(table.facts)
+            parts.append(f"{'#' * level} {table.track}")
+            parts.append(f"{_escape(line)}. {_escape(facts)}." if line else f"{_escape(facts)}.")
+            parts.append(markdown_table(table, base=base))
+            parts += ["\n".join(map(_note, table.notes))] if table.notes else []
+    return parts
+
+
+def markdown_table(table: Table, *, base: str = "") -> str:
+    """Write the table; each recipe links to its entry's JSON under `base`."""
+    # GitHub's pages are about as wide as a laptop's terminal; the facts above name the model if there is but one.
+    if len({line.cells[_index(table, "model")] for line in table.lines}) == 1:
+        table = table.without("model")
+    rows = [
+        [_heading(column) for column in table.columns],
+        ["---:" if column.right else "---" for column in table.columns],
+        *([_cell(table, column, i, line, base) for i, column in enumerate(table.columns)] for line in table.lines),
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def splice(text: str, table: str) -> str:
+    """Put `table` between the two markers of a page, in place of what stood there.
+
+    Guarantees:
+        Splicing the same table twice changes nothing; what stands outside the markers is left as it was.
+
+    Raises:
+        UsageError: the markers are missing, doubled or in the wrong order.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in rest or END in before + after:
+        raise UsageError(f"Expected one {BEGIN} followed by one {END} in the page.")
+    return f"{before}{BEGIN}\n\n{table.strip()}\n\n{END}{after}"
+
+
+def _index(table: Table, key: str) -> int:
+    return next(i for i, column in enumerate(table.columns) if column.key == key)
+
+
+def _heading(column: Column) -> str:
+    return _escape(f"{column.title} {column.unit}".strip())
+
+
+def _cell(table: Table, column: Column, index: int, line: Line, base: str) -> str:
+    text = _escape(line.cells[index])
+    if column.key == "recipe":
+        link = f"[{text}]({base}{quote(table.track)}/{quote(line.name)}.json)"
+        return link if line.standing == "ranked" else f"*{link}*"
+    return f"**{text}**" if column.key == "robust" and line.standing == "ranked" else text
+
+
+def _note(note: Note) -> str:
+    return f"- {_escape(note.mark)} {_escape(note.text)}"
+
+
+def _escape(text: str) -> str:
+    return "".join(f"\\{letter}" if letter in _SPECIAL else letter for letter in text)

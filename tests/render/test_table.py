@@ -1,0 +1,81 @@
+from collections.abc import Callable, Sequence
+
+from bench.entry import Entry
+from bench.leaderboard import Row, rank
+from bench.render.table import Table, board
+from bench.verdicts import Alarm
+
+
+def cell(table: Table, name: str, key: str) -> str:
+    index = [column.key for column in table.columns].index(key)
+    return next(line.cells[index] for line in table.lines if line.name.startswith(f"bench-digits-cnn--{name}"))
+
+
+def test_every_line_has_a_cell_per_column(rows: Sequence[Row]) -> None:
+    table = board(rows)
+    assert {len(line.cells) for line in table.lines} == {len(table.columns)}
+    assert len({column.key for column in table.columns}) == len(table.columns)
+
+
+def test_rows_that_are_not_ranked_stay_visible_and_say_why(rows: Sequence[Row]) -> None:
+    table = board(rows)
+    assert {line.standing for line in table.lines} == {"ranked", "partial", "alarmed"}
+    for line in table.lines:
+        assert (line.cells[0] == "–") == (line.standing != "ranked")
+    assert cell(table, "quant2-advft", "flags") == "partial 100/400"
+    assert cell(table, "quant8-dynamic", "flags") == "! twin-disagrees"
+    texts = " ".join(note.text for note in table.notes)
+    assert "97.25% of 400" in texts
+    assert "9 of 400 images fell to Square alone" in texts
+
+
+def test_rows_that_cannot_be_told_apart_share_a_rank(rows: Sequence[Row]) -> None:
+    table = board(rows)
+    assert cell(table, "prune50-advft", "rank") == cell(table, "prune50-quant8-advft", "rank")
+
+
+def test_costs_share_a_unit_and_compare_with_the_parent(rows: Sequence[Row]) -> None:
+    table = board(rows)
+    assert next(column.unit for column in table.columns if column.key == "bops") == "G"
+    assert cell(table, "none", "bops-ratio") == "×1.000"
+    assert cell(table, "prune50-quant8-advft", "bops-ratio") == "×0.016"
+    assert cell(table, "quant4-advft", "latency") == "sim."
+    assert cell(table, "prune50-advft", "latency") == "~×0.23"
+
+
+def test_autoattack_has_a_column_only_where_it_says_something_new(entry_of: Callable[..., Entry]) -> None:
+    assert "autoattack" not in [column.key for column in board(rank([entry_of()])).columns]
+    more = entry_of(attacks=("apgd-ce", "transfer"), robust=0.5)
+    table = board(rank([more]))
+    assert cell(table, "quant8-advft", "autoattack") == "60.2"
+    assert cell(table, "quant8-advft", "robust") == "50.0"
+
+
+def test_a_thousand_images_deserve_two_decimals(entry_of: Callable[..., Entry]) -> None:
+    table = board(rank([entry_of(n=2000, of=2000, robust=0.4835)]))
+    assert cell(table, "quant8-advft", "robust") == "48.35"
+    assert cell(table, "quant8-advft", "interval") == "±2.19"
+
+
+def test_latencies_of_two_machines_are_told_apart(entry_of: Callable[..., Entry]) -> None:
+    table = board(rank([entry_of("quant8", machine="A"), entry_of("quant8-ft", machine="B", robust=0.1)]))
+    assert table.lines[0].cells[_at(table, "latency")] == "×0.45¹"
+    assert table.lines[1].cells[_at(table, "latency")] == "×0.45²"
+    assert [note.mark for note in table.notes if note.column == "latency"] == ["¹", "²"]
+
+
+def test_seeds_tell_measurements_of_one_recipe_apart(entry_of: Callable[..., Entry]) -> None:
+    table = board(rank([entry_of(), entry_of(seed=1)]))
+    assert {line.cells[_at(table, "recipe")] for line in table.lines} == {"quant8-advft", "quant8-advft (seed 1)"}
+
+
+def test_a_dropped_column_takes_its_notes_along_but_never_an_alarm(entry_of: Callable[..., Entry]) -> None:
+    alarm = Alarm(name="randomised", fatal=True, evidence="asked twice, the logits differ by 3.0%")
+    table = board(rank([entry_of(alarms=(alarm,))]))
+    for column in table.columns:
+        table = table.without(column.key)
+    assert [note.mark for note in table.notes] == ["!"]
+
+
+def _at(table: Table, key: str) -> int:
+    return [column.key for column in table.columns].index(key)

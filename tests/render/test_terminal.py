@@ -1,0 +1,112 @@
+import io
+from collections.abc import Callable, Sequence
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from bench.entry import Entry
+from bench.leaderboard import Row, rank
+from bench.render.card import print_entry
+from bench.render.terminal import print_board, print_names
+from bench.verdicts import Alarm
+
+LONG = "prune50-quant4-w1a1-distilled-from-a-robust-parent-with-noise-and-patience-v12"
+ABOUT = "Handwritten digits, 8×8: the embedded track, offline and in minutes"
+
+
+def shown(show: Callable[[Console], None], width: int, *, terminal: bool = False) -> str:
+    file = io.StringIO()
+    # Colours are forced or left out, so that the tests do not depend on where they run.
+    system = "truecolor" if terminal else None
+    console = Console(file=file, width=width, force_terminal=terminal, color_system=system, _environ={})  # type: ignore[arg-type]
+    show(console)
+    return file.getvalue()
+
+
+def body(text: str) -> list[str]:
+    """Lines of the table, between the rule and the footnotes."""
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("──")) + 1
+    return lines[start : lines.index("", start)]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 140, 200])
+def test_a_board_never_wraps(rows: Sequence[Row], entry_of: Callable[..., Entry], width: int) -> None:
+    rows = rank([row.entry for row in rows] + [entry_of(LONG, robust=0.3)])
+    text = shown(lambda console: print_board(rows, console, about=ABOUT), width)
+    assert all(cell_len(line) <= width for line in text.splitlines())
+    if width >= 60:
+        assert len(body(text)) == len(rows)
+
+
+def test_eighty_columns_keep_what_ranks(rows: Sequence[Row]) -> None:
+    text = shown(lambda console: print_board(rows, console), 80)
+    for word in ("recipe", "robust", "clean", "prune50-quant8-advft", "63.2"):
+        assert word in text
+    assert "params" not in text
+    assert "latency" not in text.lower().replace("no latency", "")
+
+
+def test_a_long_name_does_not_cost_the_figures(entry_of: Callable[..., Entry]) -> None:
+    text = shown(lambda console: print_board(rank([entry_of(LONG)]), console), 80)
+    assert "prune50-quant4-w1a1" in text
+    assert "…" in text
+    assert "BOPs" in text
+
+
+def test_a_wide_terminal_gets_every_column(rows: Sequence[Row]) -> None:
+    text = shown(lambda console: print_board(rows, console), 200)
+    for word in ("model", "BOPs", "size", "latency", "MACs", "params", "flags", "partial 100/400", "! twin-disagrees"):
+        assert word in text
+
+
+def test_the_row_just_measured_is_pointed_at(rows: Sequence[Row]) -> None:
+    name = rows[3].entry.name
+    text = shown(lambda console: print_board(rows, console, highlight=name), 80)
+    assert [line.startswith("▸") for line in body(text)] == [row.entry.name == name for row in rows]
+
+
+def test_a_board_without_rows_says_so() -> None:
+    assert "No entries yet." in shown(lambda console: print_board([], console), 80)
+
+
+def test_pipes_get_no_control_codes(rows: Sequence[Row], entry: Entry) -> None:
+    def everything(console: Console) -> None:
+        print_board(rows, console, about=ABOUT, highlight=rows[0].entry.name)
+        print_entry(entry, console)
+        print_names([("quant8", "W8A8")], "recipes", console)
+
+    assert "\x1b" not in shown(everything, 80)
+    assert "\x1b" in shown(everything, 80, terminal=True)
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_card_says_everything_in_eighty_columns(entry_of: Callable[..., Entry], width: int, terminal: bool) -> None:
+    alarm = Alarm(name="twin-disagrees", fatal=True, evidence="they agree on 97.25% of 400 clean images")
+    entry = entry_of("prune50-quant8-advft", width=0.5, alarms=(alarm,), n=399)
+    text = shown(lambda console: print_entry(entry, console), width)
+    assert all(cell_len(line) <= width for line in text.splitlines())
+    for word in (
+        "prune50-quant8-advft", "AutoAttack", "apgd-ce", "misclassified", "×0.016", "weight_bits 8",
+        "twin-disagrees", "97.25%", "d63e364aa0", "2.15.0", "partial", "not ranked", "0 prune-channels",
+    ):  # fmt: skip
+        assert word in text, word
+
+
+def test_the_card_of_a_simulated_model_has_no_latency(entry_of: Callable[..., Entry]) -> None:
+    text = shown(lambda console: print_entry(entry_of(bits=4), console), 80)
+    assert "simulated: no integer kernels" in text
+    assert " ms" not in text
+
+
+def test_a_setting_that_looks_like_markup_is_printed_as_it_is(entry: Entry) -> None:
+    recipe = entry.recipe.model_copy(update={"steps": ({"step": "quantize", "layers": ["[red]a", "b"]},)})
+    text = shown(lambda console: print_entry(entry.model_copy(update={"recipe": recipe}), console), 80)
+    assert "['[red]a', 'b']" in text
+
+
+def test_names_stand_in_two_columns() -> None:
+    text = shown(lambda console: print_names([("a", "one"), ("longer-name", "two")], "recipes", console), 80)
+    assert [line.rstrip() for line in text.splitlines()] == ["recipes", "  a            one", "  longer-name  two"]
