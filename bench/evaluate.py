@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from bench.attack import alarms, reference
-from bench.attack.engine import Outcome, estimate_seconds, run_suite
+from bench.attack.engine import Outcome, Trial, estimate_seconds, run_suite
 from bench.compress.export import Artefact, agreement, deploy
 from bench.dataset import Dataset, Examples
 from bench.efficiency import Efficiency, Latency
@@ -100,20 +100,17 @@ def evaluate(request: Request, report: Report) -> Entry:
         agrees = _agreement(subject, artefact, examples, device)
 
     with clock.stage("attack"):
-        report(Event(stage="attack", note=_estimate(subject, examples, request, dataset.n_classes, device)))
-        journal = _journal(request, subject, artefact, examples)
-        outcome = run_suite(
-            subject,
-            examples,
-            track.threat,
-            suite=track.suite,
-            seed=track.seed,
+        trial = Trial(
+            subject=subject,
+            examples=examples,
+            threat=track.threat,
             n_classes=dataset.n_classes,
+            seed=track.seed,
             device=device,
-            journal=journal,
-            report=report,
         )
-        raised = _alarms(subject, outcome, agrees, examples, dataset.n_classes, device)
+        report(Event(stage="attack", note=_estimate(trial, track.suite)))
+        outcome = run_suite(trial, track.suite, journal=_journal(request, trial, artefact), report=report)
+        raised = _alarms(trial, outcome, agrees)
 
     with clock.stage("measure"):
         report(Event(stage="measure"))
@@ -231,37 +228,30 @@ def _agreement(subject: Subject, artefact: Artefact, examples: Examples, device:
     return Agreement(n=len(images), top1=found.top1, gap=found.gap, noise=found.noise)
 
 
-def _estimate(subject: Subject, examples: Examples, request: Request, n_classes: int, device: torch.device) -> str:
-    suite = request.track.suite
-    seconds = estimate_seconds(subject.twin, examples, suite=suite, n_classes=n_classes, device=device)
+def _estimate(trial: Trial, suite: str) -> str:
+    seconds = estimate_seconds(trial, suite)
     amount = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
-    return f"{len(examples):,} images, {request.track.threat}: at most about {amount}, if every image survives"
+    return f"{len(trial.examples):,} images, {trial.threat}: at most about {amount}, if every image survives"
 
 
-def _journal(request: Request, subject: Subject, artefact: Artefact, examples: Examples) -> FileJournal:
+def _journal(request: Request, trial: Trial, artefact: Artefact) -> FileJournal:
     """Open the journal of exactly this evaluation: same weights, same question, same engine, same images."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(subject.twin.state_dict().items()):
+    for name, tensor in sorted(trial.subject.twin.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    for part in (artefact.data, request.track.fingerprint, str(request.model), reference.NAME, len(examples)):
-        digest.update(part if isinstance(part, bytes) else str(part).encode())
+    for part in (request.track.fingerprint, str(request.model), reference.NAME, str(len(trial.examples))):
+        digest.update(part.encode())
+    digest.update(artefact.data)
     journal = FileJournal(cache_dir() / "unfinished" / f"{digest.hexdigest()[:24]}.json")
     if request.fresh:
         journal.forget()
     return journal
 
 
-def _alarms(
-    subject: Subject,
-    outcome: Outcome,
-    agrees: Agreement | None,
-    examples: Examples,
-    n_classes: int,
-    device: torch.device,
-) -> tuple[Alarm, ...]:
-    raised = alarms.question(subject, examples.first(64).pixels().to(device))
-    raised += alarms.inspect(outcome, n_classes=n_classes)
+def _alarms(trial: Trial, outcome: Outcome, agrees: Agreement | None) -> tuple[Alarm, ...]:
+    images = trial.examples.first(64).pixels().to(trial.device)
+    raised = alarms.question(trial.subject, images) + alarms.inspect(outcome, n_classes=trial.n_classes)
     return raised + (alarms.disagreement(agrees.top1, agrees.n) if agrees else ())
 
 

@@ -109,7 +109,8 @@ class Recipe:
             if key not in known:
                 raise UsageError(f"{where}unknown setting '{key}'.{did_you_mean(key, known)}")
         try:
-            step: Step = TypeAdapter(step_class).validate_python(table, strict=True)
+            # Through JSON: pydantic is then strict about values, but lets a table stand for the dataclass.
+            step: Step = TypeAdapter(step_class).validate_json(json.dumps(table, default=str), strict=True)
         except ValidationError as error:
             first = error.errors()[0]
             message = first["msg"].replace("Input should be", "expected")
@@ -161,7 +162,9 @@ def load_recipe(name: str, *, submissions: Path = Path("submissions")) -> Recipe
         return parse_recipe(text, name=name)
     if (path := submissions / name / "recipe.toml").is_file():
         return parse_recipe(path.read_text(encoding="utf-8"), name=name)
-    raise UsageError(f"There is no recipe '{name}'.{did_you_mean(name, recipe_names() + submission_names(submissions))}")
+    raise UsageError(
+        f"There is no recipe '{name}'.{did_you_mean(name, recipe_names() + submission_names(submissions))}"
+    )
 
 
 def parse_recipe(text: str, *, name: str) -> Recipe:

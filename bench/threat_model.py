@@ -40,12 +40,11 @@ class ThreatModel:
 
     @property
     def eps_text(self) -> str:
-        """Eps as people write it: `8/255`, `0.1`."""
-        for denominator in (255, 1):
-            scaled = self.eps * denominator
-            if scaled.denominator == 1:
-                return f"{scaled}/255" if denominator == 255 else str(scaled)
-        return f"{float(self.eps):g}"
+        """Eps as people write it: a short decimal where there is one (`0.1`), else in grey levels (`8/255`)."""
+        short = f"{float(self.eps):.3g}"
+        if Fraction(short) == self.eps or (self.eps * 255).denominator != 1:
+            return short
+        return f"{self.eps * 255}/255"
 
     def project(self, images: Tensor, origin: Tensor) -> Tensor:
         """Return the nearest allowed images, up to rounding: first into the ball, then into the box.

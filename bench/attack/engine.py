@@ -1,9 +1,9 @@
-"""Runs a suite against a subject: propose, judge, write the letter; image by image, shard by shard."""
+"""Runs a suite against a subject: propose, judge, write the letter; attack by attack, shard by shard."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -24,7 +24,23 @@ from bench.verdicts import LETTERS, MISCLASSIFIED, STANDING
 SHARD = 200
 """Images attacked together. Part of the protocol, not a tuning knob: the reference draws its randomness per batch."""
 
-Propose = Callable[..., Tensor]
+
+class Propose(Protocol):
+    """An attack engine: proposes adversarial images, of which the judge thinks what it likes."""
+
+    def __call__(
+        self,
+        attack: str,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        threat: ThreatModel,
+        *,
+        seed: int,
+        n_classes: int,
+    ) -> Tensor:
+        """Return (N, C, H, W) proposals for (N, C, H, W) images."""
+        ...
 
 
 class Journal(Protocol):
@@ -44,6 +60,42 @@ class Journal(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Trial:
+    """Who is attacked, on which images, within which limits.
+
+    Attributes:
+        subject: twin and deployed model.
+        examples: the test images under attack.
+        threat: what the adversary may do.
+        n_classes: number of logits.
+        seed: of every attack.
+        device: where the twin is.
+        propose: the attack engine.
+    """
+
+    subject: Subject
+    examples: Examples
+    threat: ThreatModel
+    n_classes: int
+    seed: int
+    device: torch.device
+    propose: Propose = reference.propose
+
+    def __post_init__(self) -> None:
+        if self.n_classes < 4:
+            raise UsageError(f"Expected at least 4 classes (the targeted DLR loss needs 4), got {self.n_classes}.")
+
+    def batch(self, shard: list[int]) -> tuple[Tensor, Tensor]:
+        """Return the chosen images, (n, C, H, W) in [0, 1], and their labels, on the device."""
+        index = torch.tensor(shard)
+        return self.examples.pixels(index).to(self.device), self.examples.labels[index].to(self.device)
+
+    def shards(self, indices: list[int]) -> list[list[int]]:
+        """Cut a list of images into what is attacked together."""
+        return [indices[start : start + SHARD] for start in range(0, len(indices), SHARD)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a suite did to a subject.
 
@@ -58,122 +110,67 @@ class Outcome:
     records: dict[str, Record] = field(default_factory=dict)
 
 
-def run_suite(
-    subject: Subject,
-    examples: Examples,
-    threat: ThreatModel,
-    *,
-    suite: str,
-    seed: int,
-    n_classes: int,
-    device: torch.device,
-    journal: Journal,
-    report: Report,
-    propose: Propose = reference.propose,
-) -> Outcome:
+def run_suite(trial: Trial, suite: str, *, journal: Journal, report: Report) -> Outcome:
     """Attack every image with every attack of the suite until it falls.
 
     Guarantees:
         The judge alone decides; what an attack says of itself counts for nothing.
         An attack that crashes stops the evaluation: a failed attack must never read as a robust model.
-
-    Raises:
-        UsageError: fewer than four classes, for which AutoAttack's targeted loss is not defined.
     """
-    if n_classes < 4:
-        raise UsageError(f"Expected at least 4 classes (the targeted DLR loss needs 4 logits), got {n_classes}.")
-    letters = _clean_letters(subject, examples, device)
-    attacks = SUITES[suite]
-    records: dict[str, Record] = {}
-    for number, attack in enumerate(attacks):
-        known = journal.recall(attack)
-        standing = [i for i, letter in enumerate(letters) if letter == STANDING]
-        for shard in _shards([i for i in standing if i not in known]):
-            watch = _watcher(report, attack, standing=letters.count(STANDING), shard=len(shard), n_classes=n_classes)
-            outcomes, seen = _attack_shard(
-                subject, examples, shard, attack, threat,
-                seed=seed, n_classes=n_classes, device=device, propose=propose, watch=watch,
-            )  # fmt: skip
+    letters = _clean_letters(trial)
+    for attack, letter in zip(SUITES[suite], LETTERS, strict=False):
+        standing = [i for i, old in enumerate(letters) if old == STANDING]
+        for outcomes, seen in _attack(trial, attack, [i for i in standing if i not in journal.recall(attack)], report):
             journal.record(attack, outcomes, vars(seen))
-            known |= outcomes
-            letters = _write(letters, known, LETTERS[number])
-        letters = _write(letters, known, LETTERS[number])
-        records[attack] = Record(**journal.seen(attack))
+        fallen = {i for i, survived in journal.recall(attack).items() if not survived}
+        letters = [letter if old == STANDING and i in fallen else old for i, old in enumerate(letters)]
         report(Event(stage=attack, note=f"standing {letters.count(STANDING)}/{len(letters)}"))
-    return Outcome(attacks=attacks, letters="".join(letters), records=records)
+    records = {attack: Record(**journal.seen(attack)) for attack in SUITES[suite]}
+    return Outcome(attacks=SUITES[suite], letters="".join(letters), records=records)
 
 
-def _clean_letters(subject: Subject, examples: Examples, device: torch.device) -> list[str]:
-    right = []
-    for shard in _shards(list(range(len(examples)))):
-        images, labels = _batch(examples, shard, device)
-        right.append(correct(subject.deployed, images, labels).cpu())
-    return [STANDING if ok else MISCLASSIFIED for ok in torch.cat(right).tolist()]
+def _clean_letters(trial: Trial) -> list[str]:
+    shards = trial.shards(list(range(len(trial.examples))))
+    right = torch.cat([correct(trial.subject.deployed, *trial.batch(shard)).cpu() for shard in shards])
+    return [STANDING if ok else MISCLASSIFIED for ok in right.tolist()]
 
 
-def _attack_shard(
-    subject: Subject,
-    examples: Examples,
-    shard: list[int],
-    attack: str,
-    threat: ThreatModel,
-    *,
-    seed: int,
-    n_classes: int,
-    device: torch.device,
-    propose: Propose,
-    watch: Callable[[Record], None],
-) -> tuple[dict[int, bool], Record]:
-    images, labels = _batch(examples, shard, device)
-    probe = Probe(subject.twin, on_pass=watch)
-    # The first image's number makes shards draw different squares, and the same ones again after an interruption.
-    proposals = propose(attack, probe, images, labels, threat, seed=seed + shard[0], n_classes=n_classes)
-    standing = survives(subject, proposals, images, labels, threat)
-    return dict(zip(shard, standing.tolist(), strict=True)), probe.record
-
-
-def _batch(examples: Examples, shard: list[int], device: torch.device) -> tuple[Tensor, Tensor]:
-    index = torch.tensor(shard)
-    return examples.pixels(index).to(device), examples.labels[index].to(device)
-
-
-def _shards(indices: list[int]) -> list[list[int]]:
-    return [indices[start : start + SHARD] for start in range(0, len(indices), SHARD)]
-
-
-def _write(letters: list[str], outcomes: dict[int, bool], letter: str) -> list[str]:
-    return [letter if old == STANDING and outcomes.get(i, True) is False else old for i, old in enumerate(letters)]
-
-
-def _watcher(report: Report, attack: str, *, standing: int, shard: int, n_classes: int) -> Callable[[Record], None]:
-    """Turn the probe's counts into progress: passes done, of those the shard needs if every image survives."""
-    budget = passes(attack, n_classes)
-    total = shard * (budget.forward + budget.backward)
+def _attack(trial: Trial, attack: str, images: list[int], report: Report) -> Iterator[tuple[dict[int, bool], Record]]:
+    """Yield, shard after shard, image → survived and what the probe saw."""
+    budget, finished, fallen = passes(attack, trial.n_classes).total, 0, 0
 
     def watch(record: Record) -> None:
-        done = min(record.forward + record.backward, total)
-        report(Event(stage=attack, done=done, total=total, note=f"standing {standing}"))
+        done = min(record.forward + record.backward, len(shard) * budget)
+        note = f"{fallen} of {finished} fell" if finished else ""
+        report(Event(stage=attack, done=finished * budget + done, total=len(images) * budget, note=note))
 
-    return watch
+    for shard in trial.shards(images):
+        originals, labels = trial.batch(shard)
+        probe = Probe(trial.subject.twin, on_pass=watch)
+        # The first image's number makes shards draw different squares, and the same ones after an interruption.
+        seed = trial.seed + shard[0]
+        proposals = trial.propose(attack, probe, originals, labels, trial.threat, seed=seed, n_classes=trial.n_classes)
+        standing = survives(trial.subject, proposals, originals, labels, trial.threat).tolist()
+        finished, fallen = finished + len(shard), fallen + standing.count(False)
+        yield dict(zip(shard, standing, strict=True)), probe.record
 
 
-def estimate_seconds(
-    model: nn.Module, examples: Examples, *, suite: str, n_classes: int, device: torch.device
-) -> float:
+def estimate_seconds(trial: Trial, suite: str) -> float:
     """Return how long the suite takes if every image survives everything: an upper bound, timed on one shard."""
-    images, _ = _batch(examples, list(range(min(SHARD, len(examples)))), device)
-    forward = _seconds(lambda: model(images))
-    both = _seconds(lambda: _input_gradient(model, images))
-    total = 0.0
-    for attack in SUITES[suite]:
-        budget = passes(attack, n_classes)
-        total += budget.backward * both + (budget.forward - budget.backward) * forward
-    return total * len(examples) / len(images)
+    shard = list(range(min(SHARD, len(trial.examples))))
+    images, _ = trial.batch(shard)
+    twin = trial.subject.twin
+    with torch.no_grad():
+        forward = _seconds(lambda: twin(images).sum().item())
+    both = _seconds(lambda: _input_gradient(twin, images))
+    budgets = [passes(attack, trial.n_classes) for attack in SUITES[suite]]
+    total = sum(budget.backward * both + (budget.forward - budget.backward) * forward for budget in budgets)
+    return total * len(trial.examples) / len(shard)
 
 
 def _input_gradient(model: nn.Module, images: Tensor) -> None:
     images = images.detach().requires_grad_()
-    torch.autograd.grad(model(images).sum(), images)[0].flatten()[0].item()
+    torch.autograd.grad(model(images).sum(), images)[0].sum().item()
 
 
 def _seconds(work: Callable[[], object]) -> float:

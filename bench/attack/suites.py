@@ -14,6 +14,11 @@ class Passes:
     forward: int
     backward: int
 
+    @property
+    def total(self) -> int:
+        """Passes of either kind."""
+        return self.forward + self.backward
+
 
 SUITES: dict[str, tuple[str, ...]] = {"standard": AUTOATTACK}
 

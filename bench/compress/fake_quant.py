@@ -180,8 +180,13 @@ class ActivationQuantizer(nn.Module):
         low, high = low.to(self.scale).clamp_max(0.0), high.to(self.scale).clamp_min(0.0)
         scale = (high - low) / top
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        zero_point = (-low / scale).round().clamp(0, top)
+        if self.pixels and low < 0 < high:
+            # Moving the zero pushed one end half a step out, where a saturated pixel would lose its gradient.
+            zero_point = zero_point.clamp(1, top - 1)
+            scale = torch.maximum(-low / zero_point, high / (top - zero_point))
         self.scale.copy_(scale)
-        self.zero_point.copy_((-low / scale).round().clamp(0, top))
+        self.zero_point.copy_(zero_point)
         self.observer = None
 
 

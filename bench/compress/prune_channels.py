@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,8 +35,9 @@ class PruneChannels:
 
     Attributes:
         ratio: share of channels removed; MACs fall to about (1 - ratio)².
-        importance: "l1", "l2" (size of a channel's weights; Li et al., 2017), "bn-scale" (Liu et al., 2017) or "random".
-        round_to: keep a multiple of this many channels, and at least as many; 8 runs faster on most CPUs.
+        importance: "l1", "l2" (size of its weights; Li et al., 2017), "bn-scale" (Liu et al., 2017; "l1" where no
+            batch-norm follows) or "random".
+        round_to: keep a multiple of so many channels, and at least as many (8 runs faster on most CPUs).
         recalibration_images: training images on which batch-norm statistics are measured again; 0 leaves them.
     """
 
@@ -80,7 +82,9 @@ class PruneChannels:
 
     def _pruned(self, model: nn.Module, probe: Tensor, seed: int, *, inside: bool) -> nn.Module:
         """Return a narrower copy; with `inside`, only layers that share no channels with others are touched."""
-        import torch_pruning as tp
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it uses a part of torch that is deprecated
+            import torch_pruning as tp
 
         model = copy.deepcopy(model)
         head = find_head(model, probe)
@@ -113,7 +117,14 @@ class PruneChannels:
         if self.importance == "bn-scale":
             if not any(isinstance(module, _BatchNorm) for module in model.modules()):
                 raise UsageError(f"Importance 'bn-scale' needs batch-norm, and {_name(model)} has none; use 'l1'.")
-            return tp.importance.BNScaleImportance()
+            by_scale, by_size = tp.importance.BNScaleImportance(), tp.importance.GroupMagnitudeImportance(p=1)
+
+            def importance(group: Any) -> Any:
+                # Channels that meet no batch-norm have no such score, and would silently be left alone.
+                score = by_scale(group)
+                return by_size(group) if score is None else score
+
+            return importance
         return tp.importance.GroupMagnitudeImportance(p=1 if self.importance == "l1" else 2)
 
     def _ratios(self, model: nn.Module, head: nn.Linear) -> dict[nn.Module, float]:

@@ -62,16 +62,14 @@ def insert_quantizers(traced: fx.GraphModule, bits: Bits, observer: Callable[[],
         UsageError: the network has no convolution and no linear.
     """
     placement = _Placement(traced.graph, bits)
-    makers: dict[fx.Node, str] = {}
+    device = next(traced.parameters()).device
+    # All decided before the first insertion, which changes who reads what.
+    plan = {source: (placement.activation_bits(source), placement.pixelwise(source)) for source in placement.sources}
+    for source, (width, pixels) in plan.items():
+        quantizer = ActivationQuantizer(width, MinMax() if pixels else observer(), pixels=pixels)
+        traced.add_submodule(f"quantizers.{source.name}", quantizer.to(device))
     for node, source in placement.grids.items():
-        if source not in makers:
-            pixels = placement.pixelwise(source)
-            module = ActivationQuantizer(
-                placement.activation_bits(source), MinMax() if pixels else observer(), pixels=pixels
-            )
-            makers[source] = f"quantizers.{source.name}"
-            traced.add_submodule(makers[source], module.to(next(traced.parameters()).device))
-        _insert_after(traced.graph, node, makers[source])
+        _insert_after(traced.graph, node, f"quantizers.{source.name}")
     for layer in placement.layers:
         _quantize_parameters(traced, layer, placement.layer_bits(layer))
     traced.graph.eliminate_dead_code()
@@ -92,6 +90,7 @@ class _Placement:
         self.logits = self._logits(graph)
         self.transformer = any(operation(node) in _TRANSFORMERS for node in self.live if node not in self.logits)
         self.grids = self._grids(graph)
+        self.sources = list(dict.fromkeys(self.grids.values()))
 
     def _logits(self, graph: fx.Graph) -> set[fx.Node]:
         """Return the nodes that hold logits, which stay float."""
@@ -181,13 +180,14 @@ def _quantize_parameters(traced: fx.GraphModule, layer: fx.Node, bits: int) -> N
     source, weight = layer.args[0], layer.args[1]
     bias = layer.args[2] if len(layer.args) > 2 else None
     assert isinstance(source, fx.Node)
+    reader = traced.get_submodule(str(source.target))
+    assert isinstance(reader, ActivationQuantizer)
     traced.add_submodule(f"quantizers.{layer.name}_weight", WeightQuantizer(bits))
     arguments = list(layer.args)
     with traced.graph.inserting_before(layer):
         arguments[1] = traced.graph.call_module(f"quantizers.{layer.name}_weight", (weight,))
-        input_bits = getattr(traced.get_submodule(str(source.target)), "bits")
         # A finer product of grids than float32 can count on is no int32 grid: the bias then stays float.
-        if bias is not None and bits + input_bits <= 24:
+        if bias is not None and bits + reader.bits <= 24:
             traced.add_submodule(f"quantizers.{layer.name}_bias", BiasQuantizer(bits))
             scale = traced.graph.get_attr(f"{source.target}.scale")
             arguments[2] = traced.graph.call_module(f"quantizers.{layer.name}_bias", (bias, weight, scale))

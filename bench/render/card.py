@@ -26,10 +26,9 @@ _INDENT = 2
 def print_entry(entry: Entry, console: Console) -> None:
     """Print an entry's card, 80 columns or narrower where the terminal is."""
     width = min(console.width, _WIDEST)
+    colour = console.color_system is not None and not console.no_color
     console.print()
-    for heading, body in _parts(
-        entry, width - _INDENT, colour=console.color_system is not None and not console.no_color
-    ):
+    for heading, body in _parts(entry, width - _INDENT, colour=colour):
         if heading:
             console.print(Text(heading, style="cyan"), width=width)
         console.print(Padding(body, (0, 0, 0, _INDENT if heading else 0), expand=False), width=width)

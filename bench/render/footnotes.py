@@ -32,10 +32,17 @@ def notes(rows: Sequence[Row]) -> list[Note]:
     entries = [row.entry for row in rows]
     found = []
     if any(row.rank is not None for row in rows):
-        text = "One more than the number of rows that a paired test (McNemar, 5 %) finds more robust."
+        text = (
+            "Rank: one more than the number of rows that a paired test (McNemar, 5 %) finds more robust; may be shared."
+        )
         found.append(Note(mark="#", text=text))
     if any(row.pareto for row in rows):
-        found.append(Note(mark=PARETO, text="Pareto front: no ranked row is both more robust and cheaper in BOPs."))
+        found.append(
+            Note(
+                mark=PARETO,
+                text="Pareto front: no ranked row beats it in robustness or BOPs without losing in the other.",
+            )
+        )
     if any(row.delta is not None for row in rows):
         text = "Robust accuracy minus that of the same model before compression, on the same images."
         found.append(Note(mark="Δ", text=text, column="delta"))

@@ -20,7 +20,7 @@ from bench.render.numbers import duration
 
 # A terminal is redrawn at most this often, however fast events come.
 _FRAME_S = 0.1
-_BAR_WIDTH = 24
+_BAR_WIDTH, _SHORT_BAR = 24, 10
 # On a pipe: never more than one line in ten seconds, and then only if there is something to say.
 _QUIET_S, _PATIENCE_S, _STRIDE = 10.0, 60.0, 0.1
 
@@ -62,8 +62,8 @@ class Live:
         self._lock = threading.Lock()
         self._progress = Progress(
             _Sign(),
-            TextColumn("{task.description}", style="none"),
-            _Bar(),
+            TextColumn("{task.description}", style="none", table_column=Column(no_wrap=True)),
+            _Bar(_BAR_WIDTH if console.width >= 76 else _SHORT_BAR),
             _Time(),
             _Note(),
             console=console,
@@ -177,19 +177,23 @@ class _Sign(ProgressColumn):
 class _Bar(ProgressColumn):
     """A bar while the stage runs; nothing once it is over."""
 
+    def __init__(self, width: int) -> None:
+        super().__init__(Column(no_wrap=True))
+        self._width = width
+
     def render(self, task: Task) -> RenderableType:
         """Return the bar."""
         if task.fields["state"] != "running" or not task.total:
             return Text("")
-        full = round(min(task.percentage / 100, 1.0) * _BAR_WIDTH)
-        return Text("━" * full, style="cyan").append("━" * (_BAR_WIDTH - full), style="bright_black")
+        full = round(min(task.percentage / 100, 1.0) * self._width)
+        return Text("━" * full, style="cyan").append("━" * (self._width - full), style="bright_black")
 
 
 class _Time(ProgressColumn):
     """Time left while the stage runs; then what it took."""
 
     def __init__(self) -> None:
-        super().__init__(Column(no_wrap=True, justify="right"))
+        super().__init__(Column(no_wrap=True, justify="right", min_width=11))
 
     def render(self, task: Task) -> RenderableType:
         """Return the time."""
@@ -204,8 +208,9 @@ class _Note(ProgressColumn):
     """The latest fact, cut where the line ends."""
 
     def __init__(self) -> None:
-        super().__init__(Column(no_wrap=True, overflow="ellipsis"))
+        # The only column that may shrink: the others say `no_wrap` to their column, this one to its text.
+        super().__init__(Column())
 
     def render(self, task: Task) -> RenderableType:
         """Return the note."""
-        return Text(task.fields["note"], style="dim")
+        return Text(task.fields["note"], style="dim", no_wrap=True, overflow="ellipsis")

@@ -46,9 +46,8 @@ def print_board(rows: Sequence[Row], console: Console, *, about: str = "", highl
 
 
 def _note(note: Note) -> tuple[Text, Text]:
-    return Text(note.mark, style=_MARKS.get(note.mark, "dim")), Text(
-        note.text, style="dim" if note.mark not in (ALARM, PARTIAL) else ""
-    )
+    urgent = note.mark in (ALARM, PARTIAL)
+    return Text(note.mark, style=_MARKS.get(note.mark, "dim")), Text(note.text, style="" if urgent else "dim")
 
 
 def print_names(names: Iterable[tuple[str, str]], title: str, console: Console) -> None:

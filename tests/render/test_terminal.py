@@ -1,4 +1,5 @@
 import io
+import re
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -105,6 +106,16 @@ def test_a_setting_that_looks_like_markup_is_printed_as_it_is(entry: Entry) -> N
     recipe = entry.recipe.model_copy(update={"steps": ({"step": "quantize", "layers": ["[red]a", "b"]},)})
     text = shown(lambda console: print_entry(entry.model_copy(update={"recipe": recipe}), console), 80)
     assert "['[red]a', 'b']" in text
+
+
+def test_no_color_is_obeyed(entry: Entry, rows: Sequence[Row]) -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=80, force_terminal=True, _environ={"NO_COLOR": "1", "TERM": "xterm-256color"})
+    print_entry(entry, console)
+    print_board(rows, console)
+    codes = {code for codes in re.findall(r"\x1b\[([0-9;]*)m", file.getvalue()) for code in codes.split(";")}
+    assert codes <= {"0", "1", "2"}, "bold and dim are no colours"
+    assert "aaaaaa" in file.getvalue(), "without colours the bar spells the letters"
 
 
 def test_names_stand_in_two_columns() -> None:
