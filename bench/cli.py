@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.errors import BenchError, GateError, Interrupted, UsageError
+from bench.errors import BenchError, GateError, InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +65,7 @@ def evaluate(
         with watching(_console(stderr=True)) as report:
             entry = evaluate(request, report)
     except KeyboardInterrupt as interrupt:
-        raise Interrupted("Interrupted. The same command goes on where the attack stopped.") from interrupt
+        raise InterruptedRunError("Interrupted. The same command goes on where the attack stopped.") from interrupt
     _present(entry, entry.save(board), board, as_json=as_json)
 
 
@@ -95,7 +95,8 @@ def show(
     """Show one recipe, track or entry in full."""
     from bench.catalogue import find
     from bench.entry import Entry
-    from bench.render.terminal import print_entry, print_record
+    from bench.render.card import print_entry
+    from bench.render.terminal import print_record
 
     thing = find(name, board)
     if as_json:
@@ -116,22 +117,25 @@ def leaderboard(
 ) -> None:
     """Print the leaderboard, or render it to Markdown."""
     from bench.leaderboard import load_boards
-    from bench.render.markdown import write_markdown
+    from bench.render.pages import write_pages
     from bench.render.terminal import print_board
+    from bench.track import abouts
 
     boards = load_boards(board, track)
     if check and not markdown:
-        raise UsageError("--check says whether the rendered files are fresh: use it with --markdown.")
+        raise UsageError("--check asks whether the rendered files are fresh: use it with --markdown.")
+    if markdown and track:
+        raise UsageError("--markdown renders every track: leave --track out.")
     if markdown:
-        stale = write_markdown(boards, board, check=check)
+        stale = write_pages(boards, board, about=abouts(), check=check)
         if check and stale:
-            raise GateError(f"{', '.join(map(str, stale))} is stale: run bench leaderboard --markdown.")
-        typer.echo("\n".join(f"{'fresh' if check else 'wrote'} {path}" for path in stale) or "Everything is fresh.")
+            raise GateError(f"Stale: {', '.join(map(str, stale))}. Run bench leaderboard --markdown.")
+        typer.echo("\n".join(f"Wrote {path}" for path in stale) or "Everything is fresh.")
     elif as_json:
         _print_json({name: [_row(row) for row in rows] for name, rows in boards.items()})
     else:
         for name, rows in boards.items():
-            print_board(rows, _console())
+            print_board(rows, _console(), about=abouts().get(name, ""))
 
 
 @app.command()
@@ -163,7 +167,8 @@ def _present(entry: Entry, path: Path, board: Path, *, as_json: bool) -> None:
         _print_json(entry.model_dump(mode="json"))
         return
     from bench.leaderboard import load_entries, rank
-    from bench.render.terminal import print_board, print_entry
+    from bench.render.card import print_entry
+    from bench.render.terminal import print_board
 
     console = _console()
     print_entry(entry, console)

@@ -25,7 +25,7 @@ class GateError(BenchError):
     exit_code = 1
 
 
-class Interrupted(BenchError):
+class InterruptedRunError(BenchError):
     """The user stopped the work; what was finished is kept."""
 
     exit_code = 130

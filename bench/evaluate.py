@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from torch import nn
 
 from bench.attack import alarms, reference
 from bench.attack.engine import Outcome, Trial, estimate_seconds, run_suite
+from bench.compress.bake import bake
 from bench.compress.export import Artefact, agreement, deploy
 from bench.dataset import Dataset, Examples
 from bench.efficiency import Efficiency, Latency
@@ -96,12 +96,13 @@ def evaluate(request: Request, report: Report) -> Entry:
         report(Event(stage="deploy"))
         artefact = deploy(subject, dataset.image_shape)
         parent_artefact = deploy(Subject(twin=parent, parent=parent, deployed=parent), dataset.image_shape)
-        subject = dataclasses.replace(subject, deployed=artefact.classifier)
         agrees = _agreement(subject, artefact, examples, device)
+        attacked = bake(subject.twin)
+        deployed = attacked if artefact.classifier is subject.twin else artefact.classifier
 
     with clock.stage("attack"):
         trial = Trial(
-            subject=subject,
+            subject=Subject(twin=attacked, parent=parent, deployed=deployed),
             examples=examples,
             threat=track.threat,
             n_classes=dataset.n_classes,

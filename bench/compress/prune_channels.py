@@ -235,9 +235,8 @@ def _macs(model: nn.Module, images: Tensor) -> int:
 
 def _name(model: nn.Module) -> str:
     """Return the class of the network, looking through a wrapper that normalises."""
-    if isinstance(model, nn.Sequential) and len(model):
-        return type(model[-1]).__name__
-    return type(model).__name__
+    inner = model[1] if isinstance(model, nn.Sequential) and len(model) == 2 else model
+    return "this network" if isinstance(inner, nn.Sequential) else type(inner).__name__
 
 
 def _first_line(error: Exception) -> str:

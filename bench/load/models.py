@@ -62,7 +62,7 @@ def list_models() -> list[tuple[str, str]]:
 
 def _bench(name: str, task: Task, trust: bool, fit: Fit) -> nn.Module:
     """A network of the bench's own, trained on first use."""
-    from bench.load.architectures.first_use import trained
+    from bench.load.first_use import trained
 
     ARCHITECTURES.check(name)
     if name not in SCHEDULES:
@@ -79,14 +79,14 @@ def _robustbench(name: str, task: Task, trust: bool, fit: Fit) -> nn.Module:
 
 def _timm(name: str, task: Task, trust: bool, fit: Fit) -> nn.Module:
     """A pretrained timm model."""
-    from bench.load.architectures.timm_family import pretrained
+    from bench.load.timm_models import pretrained
 
     return pretrained(name, task)
 
 
 def _torchvision(name: str, task: Task, trust: bool, fit: Fit) -> nn.Module:
     """A pretrained torchvision model."""
-    from bench.load.architectures.torchvision_family import pretrained
+    from bench.load.torchvision_models import pretrained
 
     return pretrained(name, task)
 
@@ -137,13 +137,13 @@ def _untrained(spec: ModelSpec, task: Task, trust: bool) -> nn.Module:
 
         return zoo_architecture(parse_zoo_name(spec.name, task))
     if spec.source == "timm":
-        from bench.load.architectures import timm_family
+        from bench.load import timm_models
 
-        return timm_family.untrained(spec.name, task)
+        return timm_models.untrained(spec.name, task)
     if spec.source == "torchvision":
-        from bench.load.architectures import torchvision_family
+        from bench.load import torchvision_models
 
-        return torchvision_family.untrained(spec.name, task)
+        return torchvision_models.untrained(spec.name, task)
     return build(spec.name, task.image_shape, task.n_classes)
 
 

@@ -18,8 +18,8 @@ from torch import nn
 
 from bench.errors import MissingError, UsageError
 from bench.files import cache_dir
-from bench.load.architectures.download import fetch
 from bench.load.checkpoints import DamagedError, harmless_types, read_content
+from bench.load.download import fetch
 from bench.model import Task
 from bench.registry import did_you_mean
 
@@ -109,11 +109,11 @@ def load_zoo(zoo: ZooName) -> nn.Module:
         import timm
 
         if timm.is_model(zoo.timm_name):
-            from bench.load.architectures.timm_family import with_weights
+            from bench.load.timm_models import with_weights
 
             return with_weights(zoo.timm_name, timm.get_pretrained_cfg(zoo.timm_name), what=str(zoo))
         if not entry["gdrive_id"]:
-            from bench.load.architectures.torchvision_family import pretrained
+            from bench.load.torchvision_models import pretrained
 
             # RobustBench's only such entry wraps what torchvision called `pretrained=True` before it had versions.
             task = Task(dataset="imagenet", image_shape=(3, 224, 224), n_classes=1000, norm=zoo.threat)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -61,6 +61,25 @@ def print_names(names: Iterable[tuple[str, str]], title: str, console: Console) 
     body = pairs((Text(name, style="bold"), Text(about, style="dim")) for name, about in names)
     console.print(Text(title, style="cyan"))
     console.print(Padding(body, (0, 0, 0, GUTTER), expand=False))
+
+
+def print_record(name: str, record: Mapping[str, object], console: Console) -> None:
+    """Print a recipe or a track: a line a key, and a line a step.
+
+    Args:
+        name: what it is called.
+        record: what its file says.
+        console: where to print.
+    """
+    lines: list[tuple[str, str]] = []
+    for key, value in record.items():
+        if key == "steps" and isinstance(value, list):
+            for i, step in enumerate(value):
+                given = "  ".join(f"{k} = {v}" for k, v in step.items() if k != "step")
+                lines.append((f"step {i}", f"{step['step']}  {given}".rstrip()))
+        elif key != "name":
+            lines.append((key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value)))
+    print_names(lines, name, console)
 
 
 def fitting(table: Table, width: int) -> Table:

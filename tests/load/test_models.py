@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from bench.errors import MissingError, UsageError
-from bench.load import robustbench_zoo
-from bench.load.architectures import build, first_use
+from bench.load import first_use, robustbench_zoo
+from bench.load.architectures import build
 from bench.load.checkpoints import parse_checkpoint, read_content
 from bench.load.models import list_models, load_model
 from bench.load.normalize import Normalized, parse_normalization

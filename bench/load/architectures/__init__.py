@@ -28,7 +28,7 @@ ARCHITECTURES = Registry(
 
 SCHEDULES = {
     "digits-cnn": Schedule(epochs=30, learning_rate=1e-3, batch_size=32),
-    "conv8": Schedule(epochs=12, learning_rate=1e-3, batch_size=128),
+    "conv8": Schedule(epochs=5, learning_rate=1e-3, batch_size=128),
 }
 """Networks small enough to be trained on first use, and how."""
 

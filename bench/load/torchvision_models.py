@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from bench.errors import UsageError
-from bench.load.architectures.download import fetch_url
 from bench.load.checkpoints import read_state_dict
+from bench.load.download import fetch_url
 from bench.load.normalize import Normalization, normalized
 from bench.model import Task
 from bench.registry import did_you_mean

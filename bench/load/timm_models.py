@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from bench.errors import UsageError
-from bench.load.architectures.download import fetch_hub, fetch_url
 from bench.load.checkpoints import read_state_dict
+from bench.load.download import fetch_hub, fetch_url
 from bench.load.normalize import Normalization, normalized
 from bench.model import Task
 from bench.registry import did_you_mean

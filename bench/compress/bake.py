@@ -1,0 +1,45 @@
+"""A twin whose weights stay as they are: what the attack asks a hundred thousand times."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, fx, nn
+
+from bench.compress.fake_quant import BiasQuantizer, WeightQuantizer
+from bench.compress.trace import attribute
+
+
+def bake(model: nn.Module) -> nn.Module:
+    """Return a copy for inference and input gradients only: weights rounded once, and none that asks for a gradient.
+
+    Guarantees:
+        The same logits and the same input gradients as the model it was made from, bit for bit.
+
+    Args:
+        model: a twin, or any float model.
+    """
+    baked = copy.deepcopy(model).eval().requires_grad_(False)
+    if isinstance(baked, fx.GraphModule):
+        for node in list(baked.graph.nodes):
+            if node.op == "call_module":
+                _store(baked, node)
+        baked.graph.eliminate_dead_code()
+        baked.recompile()
+    return baked
+
+
+def _store(twin: fx.GraphModule, node: fx.Node) -> None:
+    """Replace a quantiser of a weight or a bias by the values it gives."""
+    quantizer = twin.get_submodule(str(node.target))
+    sources = [source for source in node.args if isinstance(source, fx.Node)]
+    if not isinstance(quantizer, WeightQuantizer | BiasQuantizer) or any(s.op != "get_attr" for s in sources):
+        return
+    values: list[Tensor] = [attribute(twin, str(source.target)) for source in sources]
+    name = f"baked_{node.name}"
+    with torch.no_grad():
+        twin.register_buffer(name, quantizer(*values))
+    with twin.graph.inserting_before(node):
+        node.replace_all_uses_with(twin.graph.get_attr(name))
+    twin.graph.erase_node(node)

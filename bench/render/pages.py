@@ -1,0 +1,36 @@
+"""The files a board is rendered to: its own page, and the part of the top-level README that repeats it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench.files import write_text
+from bench.leaderboard import Row
+from bench.render.markdown import BEGIN, render_markdown, sections, splice
+
+
+def write_pages(
+    boards: Mapping[str, Sequence[Row]], board: Path, *, about: Mapping[str, str], check: bool = False
+) -> list[Path]:
+    """Write `board`/README.md, and the README beside `board` where it has the markers.
+
+    Args:
+        boards: rows by the track's name.
+        board: folder of entries.
+        about: one line for people, by the track's name.
+        check: change nothing.
+
+    Returns:
+        The files that were stale.
+    """
+    pages = {board / "README.md": render_markdown(boards, about=about)}
+    beside = board.resolve().parent / "README.md"
+    if beside.is_file() and BEGIN in (text := beside.read_text(encoding="utf-8")):
+        embedded = "\n\n".join(sections(boards, about=about, base=f"{board.name}/"))
+        pages[beside] = splice(text, embedded)
+    stale = [path for path, text in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    if not check:
+        for path in stale:
+            write_text(path, pages[path])
+    return stale
