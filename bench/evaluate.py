@@ -24,6 +24,7 @@ from bench.finetune.clean import cross_entropy
 from bench.finetune.loop import Descent, train
 from bench.load.architectures.schedule import Schedule
 from bench.load.datasets import load_dataset
+from bench.load.layout import channels_last
 from bench.load.models import load_model
 from bench.measure.latency import measure_latency
 from bench.measure.macs import count_macs
@@ -109,7 +110,7 @@ def evaluate(request: Request, report: Report) -> Entry:
             seed=track.seed,
             device=device,
         )
-        report(Event(stage="attack", note=_estimate(trial, track.suite)))
+        report(Event(stage="estimate", note=_estimate(trial, track.suite)))
         outcome = run_suite(trial, track.suite, journal=_journal(request, trial, artefact), report=report)
         raised = _alarms(trial, outcome, agrees)
 
@@ -207,7 +208,7 @@ def _load_parent(request: Request, dataset: Dataset, device: torch.device, repor
             batch_size=schedule.batch_size,
         )
         train(
-            network,
+            channels_last(network, dataset.image_shape),
             dataset.train,
             cross_entropy,
             descent,
@@ -218,7 +219,8 @@ def _load_parent(request: Request, dataset: Dataset, device: torch.device, repor
             stage="train the parent",
         )
 
-    return load_model(request.model, task, trust=request.trust, fit=fit).to(device)
+    network = load_model(request.model, task, trust=request.trust, fit=fit)
+    return channels_last(network, dataset.image_shape).to(device)
 
 
 def _agreement(subject: Subject, artefact: Artefact, examples: Examples, device: torch.device) -> Agreement | None:

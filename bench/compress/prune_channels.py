@@ -77,7 +77,7 @@ class PruneChannels:
         after = self._check_macs(model, probe, before)
         order = torch.randperm(len(train), generator=ingredients.generator)[: self.recalibration_images]
         recalibrate_batch_norm(model, train.pixels(order.to(train.images.device)).to(device))
-        ingredients.report(Event(stage="prune", note=f"MACs {before:,} → {after:,}"))
+        ingredients.report(Event(stage="prune-channels", note=f"MACs {before:,} → {after:,}"))
         return dataclasses.replace(subject, twin=model.eval(), deployed=model)
 
     def _pruned(self, model: nn.Module, probe: Tensor, seed: int, *, inside: bool) -> nn.Module:

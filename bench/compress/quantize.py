@@ -97,7 +97,7 @@ def calibrate(twin: nn.Module, images: Tensor, report: Report) -> None:
         with _observing([quantizer for quantizer in quantizers if not quantizer.pixels]):
             for start in range(0, len(images), _BATCH):
                 twin(images[start : start + _BATCH])
-                report(Event(stage="calibrate", done=min(start + _BATCH, len(images)), total=len(images)))
+                report(Event(stage="quantize", done=min(start + _BATCH, len(images)), total=len(images)))
 
 
 @contextmanager

@@ -105,4 +105,4 @@ class FinetuneAdversarial(Descent):
             )
             return cross_entropy(model, adversarial, labels)
 
-        return finetune(subject, ingredients, self, objective, "fine-tune")
+        return finetune(subject, ingredients, self, objective, "finetune-adversarial")

@@ -33,4 +33,4 @@ class FinetuneClean(Descent):
             meter.backward += len(images)
             return cross_entropy(model, images, labels)
 
-        return finetune(subject, ingredients, self, objective, "fine-tune")
+        return finetune(subject, ingredients, self, objective, "finetune-clean")

@@ -1,0 +1,84 @@
+import pytest
+import torch
+from torch import nn
+
+from bench.attack import reference
+from bench.dataset import Dataset
+from bench.finetune.adversarial import FinetuneAdversarial
+from bench.finetune.clean import cross_entropy
+from bench.finetune.loop import Descent, train
+from bench.load.architectures import build
+from bench.load.datasets import load_digits
+from bench.model import Subject
+from bench.progress import silent
+from bench.recipe import Ingredients, Meter
+from bench.threat_model import ThreatModel, parse_eps
+
+DIGITS = ThreatModel(norm="Linf", eps=parse_eps("0.15"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    return load_digits()
+
+
+@pytest.fixture(scope="session")
+def ingredients(digits):
+    return Ingredients(
+        train=digits.train,
+        threat=DIGITS,
+        finetune_images=80_000,
+        generator=torch.Generator().manual_seed(0),
+        device=torch.device("cpu"),
+        report=silent,
+        meter=Meter(),
+    )
+
+
+@pytest.fixture(scope="session")
+def honest(digits) -> nn.Module:
+    """A clean-trained network: right, and not robust."""
+    torch.set_num_threads(1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build("digits-cnn", (1, 8, 8), 10)
+    train(
+        network,
+        digits.train,
+        cross_entropy,
+        Descent(optimizer="adamw", learning_rate=2e-3, batch_size=32),
+        images=5 * len(digits.train),
+        generator=torch.Generator().manual_seed(0),
+        device=torch.device("cpu"),
+        report=silent,
+        stage="train",
+    )
+    return network
+
+
+@pytest.fixture(scope="session")
+def robust(honest, ingredients) -> nn.Module:
+    """The same after three epochs of adversarial training."""
+    subject = Subject(twin=honest, parent=honest, deployed=honest)
+    return FinetuneAdversarial(epochs=3, attack_steps=3, learning_rate=0.03, step_ratio=0.5)(subject, ingredients).twin
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Cut the attacks' budgets, where a test is not about their strength."""
+    whole = reference._attacker
+
+    def attacker(attack, *args, **kwargs):
+        made = whole(attack, *args, **kwargs)
+        made.n_iter, made.n_queries, made.n_target_classes = 15, 150, 3
+        return made
+
+    monkeypatch.setattr(reference, "_attacker", attacker)
