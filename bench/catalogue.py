@@ -39,7 +39,7 @@ def catalogue(what: str, board: Path) -> Names:
         case "steps":
             return [(name, _first_line(STEPS.get(name))) for name in STEPS]
         case "entries":
-            return [(path.stem, path.parent.name) for path in entry_files(board)]
+            return [(f"{path.parent.name}/{path.stem}", _summary(path)) for path in entry_files(board)]
     kinds = ["recipes", "tracks", "models", "datasets", "steps", "entries"]
     raise UsageError(f"There is nothing called '{what}' to list.{did_you_mean(what, kinds)}")
 
@@ -70,6 +70,11 @@ def find(name: str, board: Path) -> Entry | dict[str, Any]:
 def entry_files(board: Path) -> list[Path]:
     """Return the files of all entries under `board`."""
     return [path for track in tracks_on(board) for path in sorted((board / track).glob("*.json"))]
+
+
+def _summary(path: Path) -> str:
+    verdicts = load_entry(path).verdicts
+    return f"robust {verdicts.robust.count}/{verdicts.robust.total}, clean {verdicts.clean.count}"
 
 
 def _first_line(thing: object) -> str:

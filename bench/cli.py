@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,13 +49,14 @@ def evaluate(
     from bench.files import check_writable
     from bench.model import ModelSpec
     from bench.recipe import load_recipe, override
+    from bench.request import Request
     from bench.track import load_track
 
     the_track, the_recipe = load_track(track), override(load_recipe(recipe), settings or [])
     spec = ModelSpec.parse(model or the_track.model)
     check_writable(board)
 
-    from bench.evaluate import Request, evaluate
+    from bench.evaluate import evaluate
     from bench.render.progress import watching
 
     request = Request(
@@ -63,10 +65,10 @@ def evaluate(
     )  # fmt: skip
     try:
         with watching(_console(stderr=True)) as report:
-            entry = evaluate(request, report)
+            entry = evaluate(request, board, report)
     except KeyboardInterrupt as interrupt:
         raise InterruptedRunError("Interrupted. The same command goes on where the attack stopped.") from interrupt
-    _present(entry, entry.save(board), board, as_json=as_json)
+    _present(entry, board, as_json=as_json)
 
 
 @app.command(name="list")
@@ -154,15 +156,18 @@ def doctor(as_json: Json = False) -> None:
 
 def main() -> None:
     """Run the command line: a mistake becomes one sentence and an exit code, never a traceback."""
+    if not sys.warnoptions:
+        # Libraries warn each other of deprecations that a user can do nothing about; python -W default shows them.
+        warnings.simplefilter("ignore")
     try:
         app()
     except BenchError as error:
         console = _console(stderr=True)
-        console.print(f"[bold red]error[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
+        console.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
 
 
-def _present(entry: Entry, path: Path, board: Path, *, as_json: bool) -> None:
+def _present(entry: Entry, board: Path, *, as_json: bool) -> None:
     if as_json:
         _print_json(entry.model_dump(mode="json"))
         return
@@ -173,7 +178,7 @@ def _present(entry: Entry, path: Path, board: Path, *, as_json: bool) -> None:
     console = _console()
     print_entry(entry, console)
     print_board(rank(load_entries(board, entry.track.name)), console, highlight=entry.name)
-    console.print(f"Wrote {path}", style="dim", highlight=False, soft_wrap=True)
+    console.print(f"Wrote {entry.path(board)}", style="dim", highlight=False, soft_wrap=True)
 
 
 def _row(row: Any) -> dict[str, Any]:

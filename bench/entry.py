@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -13,6 +14,7 @@ from bench.efficiency import Efficiency
 from bench.errors import UsageError
 from bench.files import write_text
 from bench.provenance import Provenance
+from bench.recipe import fingerprint
 from bench.track import Eps
 from bench.verdicts import Verdicts
 
@@ -27,6 +29,12 @@ class RecipeRecord(BaseModel):
     summary: str
     steps: tuple[dict[str, Any], ...]
     fingerprint: str
+
+    @model_validator(mode="after")
+    def _fingerprint_of_these_steps(self) -> Self:
+        if fingerprint(self.steps) != self.fingerprint:
+            raise ValueError("the fingerprint is not that of the steps: somebody edited one of them")
+        return self
 
 
 class TrackRecord(BaseModel):
@@ -89,7 +97,7 @@ class Entry(BaseModel):
         seed: seeds training, calibration and fine-tuning.
         engine: the attack implementation and its version.
         verdicts: the letters.
-        agreement: of twin and deployed model; None where they are the same network.
+        agreement: of the twin and the file that ships; None where no ONNX file ships.
         efficiency: of the deployed model.
         parent: efficiency of the model before compression.
         effort: what the row cost to make.
@@ -137,12 +145,14 @@ class Entry(BaseModel):
             parts.append(f"n{len(self.verdicts.letters)}")
         return "--".join(parts)
 
-    def save(self, board: Path) -> Path:
-        """Write the entry under `board`/TRACK/ atomically; return its path."""
-        path = board / self.track.name / f"{self.name}.json"
-        text = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False)
-        write_text(path, text + "\n")
-        return path
+    def path(self, board: Path) -> Path:
+        """Return the entry's place under `board`."""
+        return board / self.track.name / f"{self.name}.json"
+
+    def save(self, board: Path) -> None:
+        """Write the entry under `board` atomically."""
+        text = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
+        write_text(self.path(board), text + "\n")
 
 
 def load_entry(path: Path) -> Entry:
@@ -164,6 +174,9 @@ def load_entry(path: Path) -> Entry:
 def _slug(text: str) -> str:
     """Make a model's name fit for a file name: `checkpoint:a/net.pt@bench:conv8` → `checkpoint-net.pt-bench-conv8`."""
     source, _, rest = text.partition(":")
-    architecture = rest.split("@")
-    architecture[0] = architecture[0].rsplit("/", 1)[-1] if source in ("checkpoint", "python") else architecture[0]
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", "-".join([source, *architecture])).strip("-")
+    parts = [source, *rest.split("@")]
+    if source in ("checkpoint", "python"):
+        # Two files of the same name in different folders are two models.
+        parts[1] = parts[1].rsplit("/", 1)[-1]
+        parts.append(hashlib.sha256(text.encode()).hexdigest()[:6])
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", "-".join(parts)).strip("-")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.errors import MissingError
+from bench.errors import MissingError, UsageError
 
 
 def cache_dir() -> Path:
@@ -51,9 +51,27 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
+        with temporary.open("rb") as file:  # on the disk before it takes the old one's place
+            os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise MissingError(
+            f"Cannot write {path}: {error.strerror or error}. Free space or choose another place."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_toml(path: Path) -> str:
+    """Return the text of a TOML file.
+
+    Raises:
+        UsageError: it cannot be read, or is not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"Cannot read {path} as text in UTF-8: {error}.") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -70,4 +88,4 @@ def check_writable(folder: Path) -> None:
     """
     with atomic(folder / ".writable") as temporary:
         temporary.write_text("yes")
-    (folder / ".writable").unlink()
+    (folder / ".writable").unlink(missing_ok=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from bench.entry import Entry, load_entry
 from bench.errors import UsageError
 from bench.registry import did_you_mean
-from bench.verdicts import compare
+from bench.track import load_track, track_names
+from bench.verdicts import STANDING, compare
 
 UNTOUCHED = "none"
 """Name of the recipe that leaves the parent as it is."""
@@ -36,9 +38,19 @@ def load_entries(board: Path, track: str) -> list[Entry]:
     """Read every entry of a track, in file order.
 
     Raises:
-        UsageError: a file that is not an entry.
+        UsageError: a file that is not an entry of this track.
     """
-    return [load_entry(path) for path in sorted((board / track).glob("*.json"))]
+    entries = []
+    for path in sorted((board / track).glob("*.json")):
+        entry = load_entry(path)
+        if entry.track.name != track:
+            raise UsageError(f"{path} answers {entry.track.name}, not {track}: move it to that folder.")
+        if entry.name != path.stem:
+            raise UsageError(f"{path} holds the entry {entry.name}: call the file that, or remove it.")
+        if track in track_names() and entry.track.fingerprint != load_track(track).fingerprint:
+            raise UsageError(f"{path} was measured under another version of {track}: measure it again, or remove it.")
+        entries.append(entry)
+    return entries
 
 
 def load_boards(board: Path, track: str = "") -> dict[str, list[Row]]:
@@ -63,34 +75,38 @@ def tracks_on(board: Path) -> list[str]:
 def rank(entries: Sequence[Entry]) -> list[Row]:
     """Order a track's entries: ranked rows first, by robust accuracy, then the rest.
 
-    Rows that a paired test (McNemar, 5 %) cannot separate may share a rank.
+    A row's rank is one more than the number of rows that a paired test (McNemar, 5 %) finds more robust, and never
+    better than that of a row above it: rows that the test cannot separate share a rank.
 
     Raises:
         UsageError: the entries answer different questions.
     """
-    if len({entry.track.fingerprint for entry in entries}) > 1:
+    if len({entry.track for entry in entries}) > 1:
         names = sorted({f"{entry.track.name} ({entry.track.fingerprint})" for entry in entries})
         raise UsageError(f"Expected entries of one track, got {', '.join(names)}; a changed track needs a new name.")
+    entries = sorted(entries, key=_order)
     ranked = [entry for entry in entries if entry.ranked]
-    rows = [
+    ranks = list(accumulate((_better(ranked[:i], entry) + 1 for i, entry in enumerate(ranked)), max))
+    places = {entry.name: place for entry, place in zip(ranked, ranks, strict=True)}
+    return [
         Row(
             entry=entry,
-            rank=_rank(entry, ranked) if entry.ranked else None,
+            rank=places[entry.name] if entry.ranked else None,
             pareto=entry.ranked and not any(_dominates(other, entry) for other in ranked),
             delta=_delta(entry, entries),
         )
         for entry in entries
     ]
-    return sorted(rows, key=_order)
 
 
-def _order(row: Row) -> tuple[bool, float, float, int, str]:
-    verdicts = row.entry.verdicts
-    return (row.rank is None, -verdicts.robust.rate, -verdicts.clean.rate, row.entry.efficiency.bops, row.entry.name)
+def _order(entry: Entry) -> tuple[bool, float, float, int, str]:
+    verdicts = entry.verdicts
+    return (not entry.ranked, -verdicts.robust.rate, -verdicts.clean.rate, entry.efficiency.bops, entry.name)
 
 
-def _rank(entry: Entry, ranked: Sequence[Entry]) -> int:
-    return 1 + sum(compare(other.verdicts.letters, entry.verdicts.letters) == "better" for other in ranked)
+def _better(above: Sequence[Entry], entry: Entry) -> int:
+    """Count the rows above, more robust or equally so, that are so beyond chance."""
+    return sum(compare(other.verdicts.letters, entry.verdicts.letters) == "better" for other in above)
 
 
 def _dominates(other: Entry, entry: Entry) -> bool:
@@ -101,9 +117,12 @@ def _dominates(other: Entry, entry: Entry) -> bool:
 
 def _delta(entry: Entry, entries: Sequence[Entry]) -> float | None:
     """Compare with the untouched parent on the images both were asked about."""
-    for other in entries:
-        if other.recipe.name == UNTOUCHED and other.model == entry.model and other.seed == entry.seed:
-            n = min(len(entry.verdicts.letters), len(other.verdicts.letters))
-            ours, theirs = (e.verdicts.letters[:n].count(".") for e in (entry, other))
-            return None if other is entry else 100 * (ours - theirs) / n
-    return None
+    if entry.recipe.name == UNTOUCHED:
+        return None
+    parents = [other for other in entries if other.recipe.name == UNTOUCHED and other.model == entry.model]
+    if not parents:
+        return None
+    parent = max(parents, key=lambda other: len(other.verdicts.letters))
+    n = min(len(entry.verdicts.letters), len(parent.verdicts.letters))
+    ours, theirs = (one.verdicts.letters[:n].count(STANDING) for one in (entry, parent))
+    return 100 * (ours - theirs) / n

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import TypeAdapter, ValidationError
 
 from bench.errors import UsageError
+from bench.files import read_toml
 from bench.progress import Report
 from bench.registry import Registry, did_you_mean
 
@@ -37,8 +38,15 @@ STEPS = Registry(
 
 @dataclass(kw_only=True)
 class Meter:
-    """Counts what fine-tuning costs, in images rather than seconds."""
+    """Counts what fine-tuning costs, in images rather than seconds.
 
+    Attributes:
+        images: training images gone through, counted against the track's budget.
+        forward: images forward through the network, attacks included.
+        backward: images backward.
+    """
+
+    images: int = 0
     forward: int = 0
     backward: int = 0
 
@@ -132,7 +140,7 @@ def settings(steps: tuple[Step, ...], recipe: Recipe) -> tuple[dict[str, Any], .
 
 def fingerprint(complete: tuple[dict[str, Any], ...]) -> str:
     """Return twelve digits that change when any setting of any step does."""
-    return hashlib.sha256(json.dumps(complete, sort_keys=True).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(complete, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def recipe_names() -> list[str]:
@@ -142,8 +150,8 @@ def recipe_names() -> list[str]:
 
 
 def submission_names(submissions: Path = Path("submissions")) -> list[str]:
-    """Names of the submissions in the current folder."""
-    return sorted(path.parent.name for path in submissions.glob("*/recipe.toml"))
+    """Names of the submissions in the current folder; one named like a built-in recipe is out of reach."""
+    return sorted({path.parent.name for path in submissions.glob("*/recipe.toml")} - set(recipe_names()))
 
 
 def load_recipe(name: str, *, submissions: Path = Path("submissions")) -> Recipe:
@@ -156,12 +164,14 @@ def load_recipe(name: str, *, submissions: Path = Path("submissions")) -> Recipe
         path = Path(name)
         if not path.is_file():
             raise UsageError(f"There is no recipe file {path}.")
-        return parse_recipe(path.read_text(encoding="utf-8"), name=path.stem)
+        if path.stem in recipe_names() + submission_names(submissions):
+            raise UsageError(f"There is a recipe called {path.stem} already; give {path} a name of its own.")
+        return parse_recipe(read_toml(path), name=path.stem)
     if name in recipe_names():
         text = (resources.files("bench") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
         return parse_recipe(text, name=name)
     if (path := submissions / name / "recipe.toml").is_file():
-        return parse_recipe(path.read_text(encoding="utf-8"), name=name)
+        return parse_recipe(read_toml(path), name=name)
     raise UsageError(
         f"There is no recipe '{name}'.{did_you_mean(name, recipe_names() + submission_names(submissions))}"
     )
@@ -188,28 +198,34 @@ def parse_recipe(text: str, *, name: str) -> Recipe:
     for position, table in enumerate(steps):
         if not isinstance(table.get("step"), str):
             raise UsageError(f'Recipe {name}, step {position}: expected step = "NAME" in each [[steps]] table.')
-        STEPS.check(table["step"])
+        if table["step"] not in STEPS:
+            hint = did_you_mean(table["step"], STEPS)
+            raise UsageError(f"Recipe {name}, step {position}: there is no step '{table['step']}'.{hint}")
     return Recipe(name=name, summary=summary, steps=tuple(steps))
 
 
 def override(recipe: Recipe, assignments: list[str]) -> Recipe:
-    """Return the recipe with settings changed, each given as `steps.0.weight_bits=4`.
+    """Return the recipe with settings changed, each given as `steps.0.weight_bits=4`, under a name of its own.
 
     Raises:
         UsageError: not an assignment, no such step, or not a TOML value.
     """
+    if not assignments:
+        return recipe
     steps = [dict(table) for table in recipe.steps]
     for assignment in assignments:
         path, equals, value = assignment.partition("=")
         match path.strip().split("."):
-            case ["steps", index, key] if equals and index.isdecimal():
+            case ["steps", index, key] if equals and index.isdecimal() and key != "step":
                 pass
             case _:
                 raise UsageError(f"Expected --set steps.INDEX.KEY=VALUE (steps.0.weight_bits=4), got '{assignment}'.")
         if int(index) >= len(steps):
             raise UsageError(f"--set {assignment}: recipe {recipe.name} has {len(steps)} steps, counted from 0.")
         steps[int(index)][key] = _toml_value(value.strip())
-    return dataclasses.replace(recipe, steps=tuple(steps))
+    # A measurement of something else must not take the place of the recipe's own.
+    name = f"{recipe.name}+{fingerprint(tuple(steps))[:6]}"
+    return dataclasses.replace(recipe, name=name, steps=tuple(steps))
 
 
 def _toml_value(text: str) -> Any:

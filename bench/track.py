@@ -13,10 +13,22 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from bench.errors import UsageError
+from bench.files import read_toml
 from bench.registry import did_you_mean
 from bench.threat_model import ThreatModel, parse_eps
 
-Eps = Annotated[Fraction, BeforeValidator(parse_eps), PlainSerializer(str)]
+
+def _eps(value: object) -> Fraction:
+    """Take exact numbers only: 0.1 without quotes is a binary fraction that nobody meant."""
+    if not isinstance(value, str | Fraction):
+        raise ValueError(f"expected a string such as '8/255' or '0.1', got {value!r}")
+    try:
+        return ThreatModel(norm="Linf", eps=parse_eps(str(value))).eps
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+
+
+Eps = Annotated[Fraction, BeforeValidator(_eps), PlainSerializer(str)]
 
 
 class Track(BaseModel):
@@ -35,7 +47,7 @@ class Track(BaseModel):
         model: the model that is evaluated when the user names none.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     name: str
     about: str
     dataset: str
@@ -80,7 +92,9 @@ def load_track(name: str) -> Track:
         path = Path(name)
         if not path.is_file():
             raise UsageError(f"There is no track file {path}.")
-        return parse_track(path.read_text(encoding="utf-8"), name=path.stem)
+        if path.stem in track_names():
+            raise UsageError(f"There is a track called {path.stem} already; give {path} a name of its own.")
+        return parse_track(read_toml(path), name=path.stem)
     if name not in track_names():
         raise UsageError(f"There is no track '{name}'.{did_you_mean(name, track_names())}")
     text = (resources.files("bench") / "tracks" / f"{name}.toml").read_text(encoding="utf-8")
@@ -94,7 +108,10 @@ def parse_track(text: str, *, name: str) -> Track:
         UsageError: not TOML, an unknown key, or a value of the wrong type.
     """
     try:
-        return Track(name=name, **tomllib.loads(text))
+        raw = tomllib.loads(text)
+        if "name" in raw:
+            raise UsageError(f"Track {name}: unknown key 'name'; a track is called as its file is.")
+        return Track(name=name, **raw)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"Track {name} is not valid TOML: {error}.") from error
     except ValidationError as error:
@@ -110,4 +127,5 @@ def explain(error: ValidationError, known: object) -> str:
         return f"unknown key '{key}'.{did_you_mean(key, names)}"
     if first["type"] in ("missing", "missing_argument"):
         return f"the key '{key}' is missing."
-    return f"{key}: {first['msg'].lower().removeprefix('input ')}, got {first['input']!r}."
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected").rstrip(".")
+    return f"{key}: {message}." if "got" in message else f"{key}: {message}, got {first['input']!r}."

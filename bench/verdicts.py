@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from string import ascii_lowercase
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 STANDING, MISCLASSIFIED = ".", "x"
+ROBUST, WRONG = "robust", "misclassified"
 AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")
 """The four attacks of AutoAttack standard (Croce & Hein, 2020), in their order."""
 
@@ -75,6 +76,15 @@ class Verdicts(BaseModel):
         """Count the letters and build the record."""
         return cls(attacks=attacks, letters=letters, counts=count_letters(attacks, letters), alarms=alarms)
 
+    @field_validator("attacks")
+    @classmethod
+    def _attacks_have_letters_and_names(cls, attacks: tuple[str, ...]) -> tuple[str, ...]:
+        if len(attacks) > len(LETTERS):
+            raise ValueError(f"expected at most {len(LETTERS)} attacks, got {len(attacks)}")
+        if len({*attacks, ROBUST, WRONG}) != len(attacks) + 2:
+            raise ValueError(f"expected attacks of different names, none called {ROBUST} or {WRONG}")
+        return attacks
+
     @model_validator(mode="after")
     def _letters_and_counts_agree(self) -> Self:
         if not self.letters:
@@ -115,8 +125,8 @@ class Verdicts(BaseModel):
 
 def count_letters(attacks: tuple[str, ...], letters: str) -> dict[str, int]:
     """Return the number of images per outcome: `robust`, `misclassified`, and each attack's first kills."""
-    fallen = {attack: letters.count(LETTERS[i]) for i, attack in enumerate(attacks)}
-    return {"robust": letters.count(STANDING), "misclassified": letters.count(MISCLASSIFIED), **fallen}
+    fallen = {attack: letters.count(letter) for attack, letter in zip(attacks, LETTERS, strict=False)}
+    return {ROBUST: letters.count(STANDING), WRONG: letters.count(MISCLASSIFIED), **fallen}
 
 
 def mcnemar(ours: str, theirs: str) -> float:
@@ -134,9 +144,12 @@ def mcnemar(ours: str, theirs: str) -> float:
     pairs = [(a == STANDING, b == STANDING) for a, b in zip(ours, theirs, strict=True)]
     wins, losses = pairs.count((True, False)), pairs.count((False, True))
     n = wins + losses
-    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1))
-    # Integers of thousands of bits: divide exactly before turning into a float.
-    return min(1.0, (2 * tail) / (1 << n)) if n else 1.0
+    tail, term = 0, 1  # the sum of the binomial coefficients (n, 0) … (n, fewer), each made from the one before
+    for k in range(min(wins, losses) + 1):
+        tail += term
+        term = term * (n - k) // (k + 1)
+    # Integers of thousands of bits: Python divides them exactly before turning the result into a float.
+    return min(1.0, (2 * tail) / (1 << n))
 
 
 Outcome = Literal["better", "worse", "tied"]

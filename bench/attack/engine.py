@@ -84,6 +84,8 @@ class Trial:
     def __post_init__(self) -> None:
         if self.n_classes < 4:
             raise UsageError(f"Expected at least 4 classes (the targeted DLR loss needs 4), got {self.n_classes}.")
+        if self.threat.norm == "L2" and min(self.examples.images.shape[2:]) < 5:
+            raise UsageError("Expected images of at least 5×5 pixels: smaller ones have no room for Square under L2.")
 
     def batch(self, shard: list[int]) -> tuple[Tensor, Tensor]:
         """Return the chosen images, (n, C, H, W) in [0, 1], and their labels, on the device."""

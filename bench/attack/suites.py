@@ -31,9 +31,9 @@ def passes(attack: str, n_classes: int) -> Passes:
     """
     targets = min(9, n_classes - 1)
     return {
-        "apgd-ce": Passes(forward=101, backward=101),
-        "apgd-t": Passes(forward=101 * targets, backward=101 * targets),
+        "apgd-ce": Passes(forward=102, backward=101),
+        "apgd-t": Passes(forward=102 * targets + 1, backward=101 * targets),
         # Each of FAB's 100 iterations asks for a gradient, then for the class of the new point.
-        "fab-t": Passes(forward=200 * targets, backward=100 * targets),
-        "square": Passes(forward=5000, backward=0),
+        "fab-t": Passes(forward=203 * targets + 1, backward=100 * targets),
+        "square": Passes(forward=5003, backward=0),
     }[attack]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,7 +85,7 @@ class FinetuneAdversarial(Descent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.attack_steps < 1 or self.step_ratio <= 0:
+        if self.attack_steps < 1 or not 0 < self.step_ratio < math.inf:
             raise UsageError("expected attack_steps ≥ 1 and step_ratio > 0.")
 
     def __call__(self, subject: Subject, ingredients: Ingredients) -> Subject:

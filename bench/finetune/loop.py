@@ -48,8 +48,12 @@ class Descent:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "learning_rate", "batch_size"):
-            if (value := getattr(self, name)) is not None and value <= 0:
+            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise UsageError(f"expected {name} > 0, got {value}.")
+        if not 0 <= self.momentum < 1 or not 0 <= self.weight_decay < math.inf:
+            raise UsageError(
+                f"expected 0 ≤ momentum < 1 and weight_decay ≥ 0, got {self.momentum}, {self.weight_decay}."
+            )
 
     def images(self, n: int, budget: int) -> int:
         """Return how many training images to go through.
@@ -57,26 +61,27 @@ class Descent:
         Raises:
             UsageError: more epochs than the track's budget allows.
         """
-        if self.epochs is None:
-            return budget
-        if self.epochs * n > budget:
-            allowed = budget // n
+        wanted = budget if self.epochs is None else self.epochs * n
+        if not 0 < wanted <= budget:
             raise UsageError(
-                f"The track allows {budget:,} training images for fine-tuning, {allowed} epochs of {n:,}; "
-                f"got epochs = {self.epochs}. Leave epochs out to use the whole budget."
+                f"the track leaves {budget:,} training images to this step, {budget // n} epochs of {n:,}; "
+                f"got epochs = {self.epochs}. Leave epochs out to use what is left."
             )
-        return self.epochs * n
+        return wanted
 
 
 def finetune(subject: Subject, ingredients: Ingredients, descent: Descent, objective: Objective, stage: str) -> Subject:
     """Return the subject with a further trained twin; the one passed in stays as it was."""
     twin = copy.deepcopy(subject.twin)
+    left = ingredients.finetune_images - ingredients.meter.images
+    images = descent.images(len(ingredients.train), left)
+    ingredients.meter.images += images
     train(
         twin,
         ingredients.train,
         objective,
         descent,
-        images=descent.images(len(ingredients.train), ingredients.finetune_images),
+        images=images,
         generator=ingredients.generator,
         device=ingredients.device,
         report=ingredients.report,
@@ -104,9 +109,10 @@ def train(
     """
     examples = examples.to(device)
     model.to(device)
-    steps = max(1, images // descent.batch_size)
+    batch_size = min(descent.batch_size, len(examples))
+    steps = max(1, images // batch_size)
     optimizer = _optimizer(model, descent)
-    for step, index in enumerate(_batches(len(examples), descent.batch_size, steps, generator)):
+    for step, index in enumerate(_batches(len(examples), batch_size, steps, generator)):
         if descent.schedule == "cosine":
             rate = descent.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
             optimizer.param_groups[0]["lr"] = rate
@@ -127,6 +133,8 @@ def train(
 
 def _optimizer(model: nn.Module, descent: Descent) -> torch.optim.Optimizer:
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise UsageError("the model has no parameter that can be trained.")
     if descent.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=descent.learning_rate, weight_decay=descent.weight_decay)
     return torch.optim.SGD(

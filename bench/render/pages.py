@@ -27,7 +27,7 @@ def write_pages(
     pages = {board / "README.md": render_markdown(boards, about=about)}
     beside = board.resolve().parent / "README.md"
     if beside.is_file() and BEGIN in (text := beside.read_text(encoding="utf-8")):
-        embedded = "\n\n".join(sections(boards, about=about, base=f"{board.name}/"))
+        embedded = "\n\n".join(sections(boards, about=about, base=f"{board.resolve().name}/"))
         pages[beside] = splice(text, embedded)
     stale = [path for path, text in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     if not check:

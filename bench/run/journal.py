@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from bench.files import write_text
@@ -20,11 +21,9 @@ class FileJournal:
         self.path = path
         self._attacks: dict[str, dict[str, dict[str, int]]] = {}
         if path.is_file():
-            self._attacks = json.loads(path.read_text(encoding="utf-8"))
-
-    def __bool__(self) -> bool:
-        """Whether an earlier run left anything to go on from."""
-        return bool(self._attacks)
+            # A damaged journal costs the work it held, nothing more.
+            with suppress(ValueError):
+                self._attacks = json.loads(path.read_text(encoding="utf-8"))
 
     def recall(self, attack: str) -> dict[int, bool]:
         """Return image → survived for every image this attack has been judged on."""

@@ -1,0 +1,47 @@
+"""What somebody wants to know: one recipe on one model under one track."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.errors import UsageError
+from bench.model import ModelSpec
+from bench.recipe import Recipe
+from bench.track import Track
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A question to the bench.
+
+    Attributes:
+        recipe: what to do to the model.
+        track: under which question to judge it.
+        model: the parent.
+        n_examples: number of test images to attack, from the first on; None for the track's own.
+        seed: of training, calibration and fine-tuning.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        trust: whether the user's own Python files may run.
+        fresh: whether to forget what an interrupted run left.
+    """
+
+    recipe: Recipe
+    track: Track
+    model: ModelSpec
+    n_examples: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    trust: bool = False
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        most = self.track.n_examples
+        if self.n_examples is not None and not 1 <= self.n_examples <= most:
+            raise UsageError(
+                f"{self.track.name} attacks {most:,} images: expected 1 to {most:,}, got {self.n_examples:,}."
+            )
+
+    @property
+    def images(self) -> int:
+        """Number of test images to attack."""
+        return self.n_examples or self.track.n_examples

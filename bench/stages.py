@@ -1,0 +1,193 @@
+"""What each stage of the line needs to know of the others; `evaluate.py` says in which order they come."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from bench.attack import alarms, reference
+from bench.attack.engine import SHARD, Outcome, Trial, estimate_seconds
+from bench.compress.export import Artefact, OnnxClassifier, agreement
+from bench.dataset import Dataset, Examples
+from bench.efficiency import Efficiency, Latency
+from bench.entry import Agreement, RecipeRecord, TrackRecord
+from bench.errors import MissingError, UsageError
+from bench.files import cache_dir
+from bench.finetune.clean import cross_entropy
+from bench.finetune.loop import Descent, train
+from bench.load.architectures.schedule import Schedule
+from bench.load.layout import channels_last
+from bench.load.models import load_model
+from bench.measure.latency import measure_latency
+from bench.measure.macs import count_macs
+from bench.measure.size import count_parameters
+from bench.model import ModelSpec, Subject, Task
+from bench.progress import Report
+from bench.recipe import Recipe, Step, fingerprint, settings
+from bench.request import Request
+from bench.run.journal import FileJournal
+from bench.track import Track
+from bench.verdicts import Alarm
+
+AGREEMENT_IMAGES = 1000
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device called `name`; "auto" takes CUDA where there is one.
+
+    Raises:
+        UsageError: no such device.
+        MissingError: a device this machine does not have.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"Expected --device auto, cpu or cuda, got '{name}'.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"Expected --device auto, cpu or cuda, got '{name}'.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise MissingError(f"There is no device '{name}' here ({torch.cuda.device_count()} CUDA devices); use cpu.")
+    return device
+
+
+class Clock:
+    """Wall seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time of the block to the stage `name`."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 2)
+
+
+def load_parent(request: Request, dataset: Dataset, device: torch.device, report: Report) -> nn.Module:
+    """Return the parent on the device; a small network of our own is trained here on first use."""
+    task = Task(
+        dataset=dataset.name, image_shape=dataset.image_shape, n_classes=dataset.n_classes, norm=request.track.norm
+    )
+
+    def fit(network: nn.Module, schedule: Schedule) -> None:
+        descent = Descent(
+            optimizer="adamw",
+            learning_rate=schedule.learning_rate,
+            weight_decay=schedule.weight_decay,
+            batch_size=schedule.batch_size,
+        )
+        train(
+            channels_last(network, dataset.image_shape),
+            dataset.train,
+            cross_entropy,
+            descent,
+            images=schedule.epochs * len(dataset.train),
+            generator=torch.Generator().manual_seed(schedule.seed),
+            device=device,
+            report=report,
+            stage="train the parent",
+        )
+
+    network = load_model(request.model, task, trust=request.trust, fit=fit)
+    return channels_last(network, dataset.image_shape).to(device)
+
+
+def compare_twin(subject: Subject, artefact: Artefact, examples: Examples, device: torch.device) -> Agreement | None:
+    """Compare the file that ships with the network that is attacked: a float model's file must be that model, too."""
+    if not artefact.kind.startswith("onnx"):
+        return None
+    images = examples.first(AGREEMENT_IMAGES).pixels().to(device)
+    found = agreement(subject.twin, OnnxClassifier(artefact.data), images)
+    return Agreement(n=len(images), top1=found.top1, gap=found.gap, noise=found.noise)
+
+
+def estimate(trial: Trial, suite: str) -> str:
+    """Say what the attack will cost at most, for people."""
+    seconds = estimate_seconds(trial, suite)
+    amount = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
+    return f"{len(trial.examples):,} images, {trial.threat}: at most about {amount}, if every image survives"
+
+
+def open_journal(request: Request, trial: Trial, artefact: Artefact) -> FileJournal:
+    """Open the journal of exactly this evaluation: same weights, same question, same engine, same images."""
+    digest = hashlib.sha256(artefact.data)
+    tensors = {**trial.subject.twin.state_dict(), "images": trial.examples.images, "labels": trial.examples.labels}
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    code = (metadata.version("bench"), reference.NAME, str(SHARD), str(request.model), *_own_code(request.model))
+    digest.update("\n".join((request.track.fingerprint, *code)).encode())
+    journal = FileJournal(cache_dir() / "unfinished" / f"{digest.hexdigest()[:24]}.json")
+    if request.fresh:
+        journal.forget()
+    return journal
+
+
+def _own_code(model: ModelSpec) -> tuple[str, ...]:
+    """Return the source of a `python:` model: its forward pass may change while its weights stay."""
+    files = [part.partition(".py:")[0] + ".py" for part in f"{model}".split("python:")[1:]]
+    return tuple(Path(file).read_text(encoding="utf-8") for file in files)
+
+
+def raise_alarms(trial: Trial, outcome: Outcome, agrees: Agreement | None) -> tuple[Alarm, ...]:
+    """Question the networks, and read what the whole attack and the agreement say."""
+    images = trial.examples.first(64).pixels().to(trial.device)
+    raised = alarms.question(trial.subject, images) + alarms.inspect(outcome, n_classes=trial.n_classes)
+    return raised + (alarms.disagreement(agrees.top1, agrees.gap, agrees.noise, agrees.n) if agrees else ())
+
+
+def measure(
+    subject: Subject, artefact: Artefact, parent_artefact: Artefact, dataset: Dataset
+) -> tuple[Efficiency, Efficiency]:
+    """Return what the deployed model costs, and what its parent did."""
+    parent = _efficiency(subject.parent, parent_artefact, None, dataset)
+    latency = None
+    if {artefact.kind, parent_artefact.kind} <= {"onnx-int8", "onnx-float32"}:
+        latency = measure_latency(artefact.data, parent_artefact.data, dataset.image_shape)
+    return _efficiency(subject.twin, artefact, latency, dataset), parent
+
+
+def _efficiency(model: nn.Module, artefact: Artefact, latency: Latency | None, dataset: Dataset) -> Efficiency:
+    count, size = count_macs(model, dataset.image_shape), count_parameters(model)
+    return Efficiency(
+        macs=count.macs,
+        bops=count.bops,
+        parameters=size.parameters,
+        nonzeros=size.nonzeros,
+        bytes=artefact.n_bytes,
+        artefact=artefact.kind,
+        integer_macs=artefact.integer_macs_share,
+        latency=latency,
+    )
+
+
+def track_record(track: Track) -> TrackRecord:
+    """Return the question as the entry keeps it."""
+    return TrackRecord(
+        name=track.name,
+        fingerprint=track.fingerprint,
+        dataset=track.dataset,
+        norm=track.norm,
+        eps=track.eps,
+        n_examples=track.n_examples,
+    )
+
+
+def recipe_record(recipe: Recipe, steps: tuple[Step, ...]) -> RecipeRecord:
+    """Return the answer as the entry keeps it: every setting spelled out."""
+    complete = settings(steps, recipe)
+    return RecipeRecord(name=recipe.name, summary=recipe.summary, steps=complete, fingerprint=fingerprint(complete))
+
+
+def device_name(device: torch.device) -> str:
+    """Return "cpu", or the accelerator's name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
