@@ -68,7 +68,7 @@ def honest(digits) -> nn.Module:
 def robust(honest, ingredients) -> nn.Module:
     """The same after three epochs of adversarial training."""
     subject = Subject(twin=honest, parent=honest, deployed=honest)
-    return FinetuneAdversarial(epochs=3, attack_steps=3, learning_rate=0.03, step_ratio=0.5)(subject, ingredients).twin
+    return FinetuneAdversarial(epochs=4, attack_steps=3, learning_rate=0.01, step_ratio=0.5)(subject, ingredients).twin
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
-from collections.abc import Callable
-
 import pytest
+from factories import make_entry, make_letters
 
 from bench.entry import Entry
 from bench.render.letters import bar, cells, segments
@@ -29,7 +28,7 @@ def test_the_bar_is_as_wide_as_asked_and_the_legend_names_every_count(entry: Ent
         assert f"{part.letter}{' ' * colour} {part.outcome} {part.count}" in legend.plain
 
 
-def test_without_colours_the_bar_spells_the_letters(entry_of: Callable[..., Entry]) -> None:
-    drawing, *_ = bar(entry_of(robust=0.5, clean=1.0).verdicts, 40, colour=False)
+def test_without_colours_the_bar_spells_the_letters() -> None:
+    drawing, *_ = bar(make_entry(letters=make_letters(0.5, 1.0)).verdicts, 40, colour=False)
     assert drawing.plain.count(".") == 20
     assert "x" not in drawing.plain

@@ -1,6 +1,7 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from bench.entry import Entry
+from factories import make_entry, make_letters
+
 from bench.leaderboard import Row, rank
 from bench.render.table import Table, board
 from bench.verdicts import Alarm
@@ -43,35 +44,37 @@ def test_costs_share_a_unit_and_compare_with_the_parent(rows: Sequence[Row]) -> 
     assert cell(table, "prune50-advft", "latency") == "~×0.23"
 
 
-def test_autoattack_has_a_column_only_where_it_says_something_new(entry_of: Callable[..., Entry]) -> None:
-    assert "autoattack" not in [column.key for column in board(rank([entry_of()])).columns]
-    more = entry_of(attacks=("apgd-ce", "transfer"), robust=0.5)
+def test_autoattack_has_a_column_only_where_it_says_something_new() -> None:
+    assert "autoattack" not in [
+        column.key for column in board(rank([make_entry("quant8-advft", make_letters())])).columns
+    ]
+    more = make_entry("quant8-advft", make_letters(0.5, attacks=2), attacks=("apgd-ce", "transfer"))
     table = board(rank([more]))
     assert cell(table, "quant8-advft", "autoattack") == "60.2"
     assert cell(table, "quant8-advft", "robust") == "50.0"
 
 
-def test_a_thousand_images_deserve_two_decimals(entry_of: Callable[..., Entry]) -> None:
-    table = board(rank([entry_of(n=2000, of=2000, robust=0.4835)]))
+def test_a_thousand_images_deserve_two_decimals() -> None:
+    table = board(rank([make_entry("quant8-advft", make_letters(0.4835, n=2000))]))
     assert cell(table, "quant8-advft", "robust") == "48.35"
     assert cell(table, "quant8-advft", "interval") == "±2.19"
 
 
-def test_latencies_of_two_machines_are_told_apart(entry_of: Callable[..., Entry]) -> None:
-    table = board(rank([entry_of("quant8", machine="A"), entry_of("quant8-ft", machine="B", robust=0.1)]))
+def test_latencies_of_two_machines_are_told_apart() -> None:
+    table = board(rank([make_entry("quant8", "....x", machine="A"), make_entry("quant8-ft", "aaa.x", machine="B")]))
     assert table.lines[0].cells[_at(table, "latency")] == "×0.45¹"
     assert table.lines[1].cells[_at(table, "latency")] == "×0.45²"
     assert [note.mark for note in table.notes if note.column == "latency"] == ["¹", "²"]
 
 
-def test_seeds_tell_measurements_of_one_recipe_apart(entry_of: Callable[..., Entry]) -> None:
-    table = board(rank([entry_of(), entry_of(seed=1)]))
+def test_seeds_tell_measurements_of_one_recipe_apart() -> None:
+    table = board(rank([make_entry("quant8-advft"), make_entry("quant8-advft", seed=1)]))
     assert {line.cells[_at(table, "recipe")] for line in table.lines} == {"quant8-advft", "quant8-advft (seed 1)"}
 
 
-def test_a_dropped_column_takes_its_notes_along_but_never_an_alarm(entry_of: Callable[..., Entry]) -> None:
+def test_a_dropped_column_takes_its_notes_along_but_never_an_alarm() -> None:
     alarm = Alarm(name="randomised", fatal=True, evidence="asked twice, the logits differ by 3.0%")
-    table = board(rank([entry_of(alarms=(alarm,))]))
+    table = board(rank([make_entry(alarms=(alarm,))]))
     for column in table.columns:
         table = table.without(column.key)
     assert [note.mark for note in table.notes] == ["!"]

@@ -3,6 +3,7 @@ import re
 from collections.abc import Callable, Sequence
 
 import pytest
+from factories import make_entry, make_letters
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -33,8 +34,8 @@ def body(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 140, 200])
-def test_a_board_never_wraps(rows: Sequence[Row], entry_of: Callable[..., Entry], width: int) -> None:
-    rows = rank([row.entry for row in rows] + [entry_of(LONG, robust=0.3)])
+def test_a_board_never_wraps(rows: Sequence[Row], width: int) -> None:
+    rows = rank([row.entry for row in rows] + [make_entry(LONG, make_letters(0.3))])
     text = shown(lambda console: print_board(rows, console, about=ABOUT), width)
     assert all(cell_len(line) <= width for line in text.splitlines())
     if width >= 60:
@@ -49,8 +50,8 @@ def test_eighty_columns_keep_what_ranks(rows: Sequence[Row]) -> None:
     assert "latency" not in text.lower().replace("no latency", "")
 
 
-def test_a_long_name_does_not_cost_the_figures(entry_of: Callable[..., Entry]) -> None:
-    text = shown(lambda console: print_board(rank([entry_of(LONG)]), console), 80)
+def test_a_long_name_does_not_cost_the_figures() -> None:
+    text = shown(lambda console: print_board(rank([make_entry(LONG, make_letters())]), console), 80)
     assert "prune50-quant4-w1a1" in text
     assert "…" in text
     assert "BOPs" in text
@@ -84,9 +85,9 @@ def test_pipes_get_no_control_codes(rows: Sequence[Row], entry: Entry) -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 140])
 @pytest.mark.parametrize("terminal", [False, True])
-def test_the_card_says_everything_in_eighty_columns(entry_of: Callable[..., Entry], width: int, terminal: bool) -> None:
+def test_the_card_says_everything_in_eighty_columns(width: int, terminal: bool) -> None:
     alarm = Alarm(name="twin-disagrees", fatal=True, evidence="they agree on 97.25% of 400 clean images")
-    entry = entry_of("prune50-quant8-advft", width=0.5, alarms=(alarm,), n=399)
+    entry = make_entry("prune50-quant8-advft", make_letters(n=399), n_examples=400, width=0.5, alarms=(alarm,))
     text = shown(lambda console: print_entry(entry, console), width)
     assert all(cell_len(line) <= width for line in text.splitlines())
     for word in (
@@ -96,8 +97,8 @@ def test_the_card_says_everything_in_eighty_columns(entry_of: Callable[..., Entr
         assert word in text, word
 
 
-def test_the_card_of_a_simulated_model_has_no_latency(entry_of: Callable[..., Entry]) -> None:
-    text = shown(lambda console: print_entry(entry_of(bits=4), console), 80)
+def test_the_card_of_a_simulated_model_has_no_latency() -> None:
+    text = shown(lambda console: print_entry(make_entry(bits=4), console), 80)
     assert "simulated: no integer kernels" in text
     assert " ms" not in text
 

@@ -1,0 +1,77 @@
+import copy
+
+import pytest
+import torch
+from small_networks import SHAPE, subject
+from torch import Tensor, nn
+
+from bench.compress.bake import bake
+from bench.compress.fake_quant import BiasQuantizer, WeightQuantizer
+from bench.compress.prune_channels import PruneChannels
+from bench.compress.quantize import Quantize
+
+
+def answers(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    images = images.clone().requires_grad_()
+    logits = model(images)
+    weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(5))
+    (gradient,) = torch.autograd.grad((logits * weights).sum(), images)
+    return logits.detach(), gradient
+
+
+def same_answers(model: nn.Module, images: Tensor) -> None:
+    """Guarantees: the same logits and the same input gradients, bit for bit."""
+    (logits, gradient), (baked_logits, baked_gradient) = answers(model, images), answers(bake(model), images)
+    assert gradient.abs().sum() > 0
+    assert torch.equal(logits, baked_logits)
+    assert torch.equal(gradient, baked_gradient)
+
+
+@pytest.mark.parametrize("bits", [8, 4, 1])
+def test_the_same_logits_and_the_same_input_gradients(either, ingredients, unseen, bits):
+    twin = Quantize(weight_bits=bits, activation_bits=max(bits, 2))(either, ingredients()).twin
+    same_answers(twin, unseen[:32])
+
+
+def test_the_same_for_a_pruned_and_quantised_network(conv, ingredients, unseen):
+    pruned = PruneChannels(ratio=0.5)(conv, ingredients())
+    same_answers(Quantize()(pruned, ingredients()).twin, unseen[:32])
+
+
+def test_the_same_for_a_float_network(either, unseen):
+    same_answers(either.twin, unseen[:32])
+
+
+def test_a_network_left_in_training_mode_is_baked_in_evaluation_mode(conv, unseen):
+    expected = answers(conv.twin, unseen[:8])[0]
+    assert torch.equal(answers(bake(copy.deepcopy(conv.twin).train()), unseen[:8])[0], expected)
+
+
+def test_no_weight_is_rounded_again(conv, ingredients):
+    baked = bake(Quantize()(conv, ingredients()).twin)
+    called = {node.target for node in baked.graph.nodes if node.op == "call_module"}
+    assert called
+    assert not [name for name in called if isinstance(baked.get_submodule(name), WeightQuantizer | BiasQuantizer)]
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_no_parameter_asks_for_a_gradient_and_the_original_is_untouched(conv, ingredients, unseen, quantised):
+    model = Quantize()(conv, ingredients()).twin if quantised else conv.twin
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    asking = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    baked = bake(model)
+    assert not any(parameter.requires_grad for parameter in baked.parameters())
+    assert not any(module.training for module in baked.modules())
+    with torch.no_grad():
+        for parameter in baked.parameters():
+            parameter.zero_()
+    assert all(asking.values())
+    assert asking == {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    assert before.keys() == model.state_dict().keys()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_baking_twice_changes_nothing(conv, ingredients, unseen):
+    once = bake(Quantize()(conv, ingredients()).twin)
+    assert torch.equal(answers(once, unseen[:8])[0], answers(bake(once), unseen[:8])[0])
+    assert subject(once).twin(torch.rand(2, *SHAPE)).shape[0] == 2

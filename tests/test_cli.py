@@ -1,0 +1,361 @@
+"""The command line: what it prints, how it ends, and that nobody waits for torch who does not need it."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+from factories import make_entry, save_entry
+
+from bench import cli
+from bench.recipe import load_recipe, override
+from bench.track import track_names
+from bench.verdicts import Alarm
+
+KINDS = ["recipes", "tracks", "models", "datasets", "steps", "entries"]
+
+
+def tried(assignment):
+    """Name of quant8 with a setting changed."""
+    return override(load_recipe("quant8"), [assignment]).name
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """An empty folder, without data sets and without the network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("BENCH_OFFLINE", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    return tmp_path
+
+
+@pytest.fixture
+def board(tmp_path):
+    make_entry("none", "..a.x").save(tmp_path / "leaderboard")
+    make_entry("quant8", "..a.x").save(tmp_path / "leaderboard")
+    return tmp_path / "leaderboard"
+
+
+@pytest.fixture
+def bench(monkeypatch, capsys):
+    """Run a command in this process; return its exit code, output and complaints."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+def fails(answer, code, expected):
+    """Check exit code and sentence: one line on stderr, nothing on stdout."""
+    got, out, err = answer
+    assert got == code, err
+    assert out == ""
+    complaints = [line for line in err.splitlines() if not line.startswith("load: ")]
+    assert len(complaints) == 1, err
+    assert complaints[0].startswith("error: ")
+    assert expected in complaints[0]
+
+
+# Exit code 0:
+
+
+@pytest.mark.parametrize("what", KINDS)
+def test_list_of_every_kind(bench, board, what):
+    code, out, err = bench("list", what)
+    assert (code, err) == (0, "")
+    assert out.startswith(what)
+    code, listed, err = bench("list", what, "--json")
+    assert (code, err) == (0, "")
+    for name in json.loads(listed):
+        assert name in out
+
+
+def test_show_a_recipe(bench):
+    code, out, err = bench("show", "prune50-quant8-advft")
+    assert (code, err) == (0, "")
+    assert "weight_bits = 8" in out
+    assert json.loads(bench("show", "quant8", "--json")[1])["steps"][0]["step"] == "quantize"
+
+
+@pytest.mark.parametrize("track", track_names())
+def test_show_every_track(bench, track):
+    code, out, err = bench("show", track)
+    assert (code, err) == (0, "")
+    shown = json.loads(bench("show", track, "--json")[1])
+    assert shown["name"] == track
+    assert shown["eps"] in out
+
+
+def test_show_an_entry(bench, board):
+    code, out, err = bench("show", "bench-digits-cnn--quant8")
+    assert (code, err) == (0, "")
+    assert "quant8" in out
+    assert "60.0" in out
+    shown = json.loads(bench("show", "digits-linf-v1/bench-digits-cnn--quant8", "--json")[1])
+    assert shown["verdicts"]["letters"] == "..a.x"
+    path = board / "digits-linf-v1" / "bench-digits-cnn--quant8.json"
+    assert json.loads(bench("show", str(path), "--json")[1]) == shown == json.loads(path.read_text())
+
+
+def test_doctor(bench):
+    code, out, err = bench("doctor")
+    assert (code, err) == (0, "")
+    assert "onnxruntime" in out
+    assert "downloads are forbidden" in json.loads(bench("doctor", "--json")[1])["folders"]["BENCH_OFFLINE"]
+
+
+def test_leaderboard(bench, board):
+    code, out, err = bench("leaderboard")
+    assert (code, err) == (0, "")
+    assert "digits-linf-v1" in out
+    assert "quant8" in out
+
+
+def test_leaderboard_json(bench, board):
+    code, out, err = bench("leaderboard", "--json")
+    assert (code, err) == (0, "")
+    rows = json.loads(out)["digits-linf-v1"]
+    assert [(row["name"], row["rank"], row["pareto"], row["delta"]) for row in rows] == [
+        ("bench-digits-cnn--none", 1, True, None),
+        ("bench-digits-cnn--quant8", 1, True, 0.0),
+    ]
+    assert rows[1]["entry"] == json.loads((board / "digits-linf-v1" / "bench-digits-cnn--quant8.json").read_text())
+    assert list(json.loads(bench("leaderboard", "--track", "digits-linf-v1", "--json")[1])) == ["digits-linf-v1"]
+
+
+def test_markdown_then_check_is_fresh(bench, board):
+    code, out, err = bench("leaderboard", "--markdown")
+    assert (code, err) == (0, "")
+    assert out == f"Wrote {board.relative_to(board.parent) / 'README.md'}\n"
+    assert bench("leaderboard", "--markdown", "--check") == (0, "Everything is fresh.\n", "")
+    assert bench("leaderboard", "--markdown") == (0, "Everything is fresh.\n", "")
+
+
+def test_help_names_every_command_and_exit_code(bench):
+    code, out, _ = bench("--help")
+    assert code == 0
+    for command in ("evaluate", "list", "show", "leaderboard", "doctor"):
+        assert command in out
+        assert bench(command, "-h")[0] == 0
+    assert "Exit codes: 0 done; 1 " in out
+
+
+# Exit code 1:
+
+
+def test_a_stale_page_fails_the_check_and_stays_as_it_is(bench, board):
+    stale = "Stale: leaderboard/README.md. Run bench leaderboard --markdown."
+    fails(bench("leaderboard", "--markdown", "--check"), 1, stale)
+    assert not (board / "README.md").exists()
+    bench("leaderboard", "--markdown")
+    make_entry("prune50", "..aax").save(board)
+    fails(bench("leaderboard", "--markdown", "--check"), 1, stale)
+
+
+# Exit code 2:
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--recipe quant9", "There is no recipe 'quant9'. Did you mean 'quant8'?"),
+        ("--recipe none --track digits-linf-v2", "There is no track 'digits-linf-v2'. Did you mean 'digits-linf-v1'?"),
+        ("--recipe none --model benhc:conv8", "There is no model source 'benhc'. Did you mean 'bench'?"),
+        ("--recipe none --model conv8", "Expected a model as SOURCE:NAME"),
+        ("--recipe quant8 --set weight_bits=4", "Expected --set steps.INDEX.KEY=VALUE"),
+        ("--recipe quant8 --set steps.3.weight_bits=4", "recipe quant8 has 1 steps"),
+        (
+            "--recipe quant8 --set steps.0.weight_bits=99",
+            f"error: Recipe {tried('steps.0.weight_bits=99')}, step 0 (quantize): Expected weight_bits from 1 to 16",
+        ),
+        (
+            "--recipe quant8 --set steps.0.bits=4",
+            f"error: Recipe {tried('steps.0.bits=4')}, step 0 (quantize): unknown setting 'bits'.",
+        ),
+        ("--recipe none --device tpu", "Expected --device auto, cpu or cuda, got 'tpu'."),
+        ("--recipe none --n-examples 401", "digits-linf-v1 attacks 400 images: expected 1 to 400, got 401."),
+        ("--recipe none --model bench:conv9", "conv8"),
+    ],
+)
+def test_a_mistake_in_the_command_is_one_sentence(bench, elsewhere, arguments, expected):
+    fails(bench("evaluate", *arguments.split()), 2, expected)
+    assert not list(elsewhere.glob("leaderboard/*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("list recipe", "There is nothing called 'recipe' to list. Did you mean 'recipes'?"),
+        ("show quant9", "There is no recipe, track or entry 'quant9'. Did you mean 'quant8'?"),
+        ("show none.json", "Cannot read the entry none.json"),
+        ("leaderboard", "There are no entries in leaderboard"),
+        ("leaderboard --board other", "There are no entries in other"),
+    ],
+)
+def test_nothing_of_that_name(bench, arguments, expected):
+    fails(bench(*arguments.split()), 2, expected)
+
+
+@pytest.mark.parametrize("arguments", [["--check"], ["--markdown", "--track", "digits-linf-v1"]])
+def test_options_that_do_not_go_together(bench, board, arguments):
+    fails(bench("leaderboard", *arguments), 2, "--markdown")
+
+
+def test_an_entry_of_an_older_track_is_named(bench, board):
+    path = save_entry(make_entry("prune50", question="ffffffffffff"), board)
+    sentence = f"{path.name} was measured under another version of digits-linf-v1"
+    fails(bench("leaderboard"), 2, sentence)
+    fails(bench("leaderboard", "--markdown", "--check"), 2, sentence)
+
+
+def test_an_edited_entry_is_named(bench, board):
+    path = board / "digits-linf-v1" / "bench-digits-cnn--quant8.json"
+    path.write_text(path.read_text().replace("..a.x", "....x"))
+    fails(bench("leaderboard"), 2, "bench-digits-cnn--quant8.json is not an entry of this bench: verdicts: ")
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nope"], ["evaluate"], ["evaluate", "--recipe", "none", "--n-examples", "0"]]
+)
+def test_typers_own_complaints_have_the_same_code(bench, arguments):
+    assert bench(*arguments)[0] == 2
+
+
+def test_names_in_brackets_are_printed_as_they_are(bench):
+    fails(bench("show", "[bold]x[/bold]"), 2, "entry '[bold]x[/bold]'")
+    fails(bench("show", "[/]"), 2, "entry '[/]'")
+
+
+# Exit code 3:
+
+
+@pytest.mark.parametrize("track", ["cifar10-linf-v1", "fashion-mnist-linf-v1", "imagenet-linf-v1"])
+def test_a_missing_data_set_says_where_to_put_it(bench, track):
+    answer = bench("evaluate", "--recipe", "none", "--track", track)
+    fails(answer, 3, "BENCH_DATA_DIR")
+    assert "Traceback" not in answer[2]
+
+
+def test_a_board_that_cannot_be_written_is_noticed_before_the_work(bench, elsewhere):
+    (elsewhere / "file").write_text("in the way")
+    fails(bench("evaluate", "--recipe", "none", "--board", "file"), 3, "Cannot write in file")
+
+
+def test_a_device_that_is_not_there(bench):
+    fails(bench("evaluate", "--recipe", "none", "--device", "cuda:99"), 3, "There is no device 'cuda:99' here")
+
+
+# evaluate, without its work:
+
+
+def measured(monkeypatch, outcome):
+    import bench.evaluate
+
+    asked = []
+
+    def stand_in(request, board, report):
+        asked.append(request)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        outcome.save(board)
+        return outcome
+
+    monkeypatch.setattr(bench.evaluate, "evaluate", stand_in)
+    return asked
+
+
+def test_evaluate_writes_the_row_and_shows_where_it_stands(bench, board, monkeypatch):
+    asked = measured(monkeypatch, make_entry("quant8-ft", "...ax", alarms=()))
+    code, out, _ = bench("evaluate", "--recipe", "quant8-ft", "--set", "steps.0.weight_bits=4", "--seed", "3")
+    assert code == 0
+    assert (board / "digits-linf-v1" / "bench-digits-cnn--quant8-ft.json").is_file()
+    assert "Wrote leaderboard/digits-linf-v1/bench-digits-cnn--quant8-ft.json" in out
+    assert "none" in out
+    (request,) = asked
+    assert str(request.model) == "bench:digits-cnn"
+    assert (request.seed, request.trust, request.fresh, request.n_examples) == (3, False, False, None)
+    assert request.recipe.steps[0]["weight_bits"] == 4
+    assert request.recipe == override(load_recipe("quant8-ft"), ["steps.0.weight_bits=4"])
+
+
+def test_evaluate_json_is_the_entry(bench, board, monkeypatch):
+    alarm = Alarm(name="randomised", fatal=True, evidence="asked twice, the logits differ by 3.0%")
+    measured(monkeypatch, make_entry("quant8", "...ax", n_examples=9, alarms=(alarm,)))
+    code, out, _ = bench("evaluate", "--recipe", "quant8", "--json")
+    assert code == 0
+    (path,) = board.glob("*/*--n5.json")
+    assert json.loads(out) == json.loads(path.read_text())
+
+
+def test_an_interrupted_run_says_how_to_go_on(bench, board, monkeypatch):
+    measured(monkeypatch, KeyboardInterrupt())
+    fails(bench("evaluate", "--recipe", "none"), 130, "The same command goes on where the attack stopped.")
+
+
+# Start-up:
+
+WITHOUT_TORCH = """
+import sys
+from bench.cli import main
+sys.argv = ["bench", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as ended:
+    code = ended.code or 0
+heavy = [name for name in ("torch", "numpy", "scipy", "onnxruntime", "sklearn") if name in sys.modules]
+sys.exit(f"{code} {heavy}" if heavy or code != EXPECTED else 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--help", 0),
+        ("evaluate --help", 0),
+        ("list tracks", 0),
+        ("list recipes --json", 0),
+        ("list datasets", 0),
+        ("show bench-digits-cnn--quant8", 0),
+        ("leaderboard", 0),
+        ("leaderboard --json", 0),
+        ("leaderboard --markdown", 0),
+        ("evaluate --recipe quant9", 2),
+        ("evaluate --recipe none --model nowhere:x", 2),
+    ],
+)
+def test_torch_is_imported_only_by_those_that_need_it(board, arguments, expected):
+    program = WITHOUT_TORCH.replace("EXPECTED", str(expected))
+    answer = subprocess.run([sys.executable, "-c", program, *arguments.split()], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_help_is_there_at_once():
+    """The promise is 0.3 s; twice that leaves room for a busy machine. Processor time, the least of five."""
+    times = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "bench", "--help"], stdout=subprocess.DEVNULL, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(times) < 0.6
+
+
+def test_an_error_is_one_line_without_traceback_in_a_process_of_its_own():
+    answer = subprocess.run(
+        [sys.executable, "-m", "bench", "show", "quant9"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "40"},
+    )
+    assert answer.returncode == 2
+    assert answer.stdout == ""
+    assert answer.stderr == "error: There is no recipe, track or entry 'quant9'. Did you mean 'quant8'?\n"

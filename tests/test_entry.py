@@ -1,0 +1,195 @@
+"""One row and its evidence: what is written is what is read, and nothing else loads."""
+
+import hashlib
+import json
+import re
+
+import pytest
+from factories import make_entry, save_entry
+from pydantic import ValidationError
+
+from bench.entry import Entry, load_entry
+from bench.errors import UsageError
+from bench.recipe import load_recipe, override
+from bench.verdicts import Alarm
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return save_entry(make_entry(alarms=(Alarm(name="chance-level", fatal=False, evidence="10 %"),)), tmp_path)
+
+
+def edit(path, *where, to):
+    record = json.loads(path.read_text())
+    part = record
+    for key in where[:-1]:
+        part = part[key]
+    part[where[-1]] = to
+    path.write_text(json.dumps(record))
+
+
+def sentence(path):
+    with pytest.raises(UsageError) as caught:
+        load_entry(path)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.endswith(".")
+    assert path.name in text
+    return text
+
+
+def test_json_round_trip(saved):
+    entry = load_entry(saved)
+    assert entry == make_entry(alarms=entry.verdicts.alarms)
+    assert entry.verdicts.alarms[0].name == "chance-level"
+    assert save_entry(entry, saved.parent / "again").read_bytes() == saved.read_bytes()
+
+
+def test_the_file_is_diffable_text(saved):
+    text = saved.read_text()
+    assert text.endswith("}\n")
+    assert '    "eps": "3/20"' in text
+    assert max(map(len, text.splitlines())) < 200
+
+
+def test_edited_letters_do_not_load(saved):
+    edit(saved, "verdicts", "letters", to="....x")
+    assert "verdicts: Value error, the counts disagree with the letters" in sentence(saved)
+
+
+def test_edited_counts_do_not_load(saved):
+    edit(saved, "verdicts", "counts", "robust", to=4)
+    assert "the counts disagree with the letters" in sentence(saved)
+
+
+def test_more_letters_than_the_track_has_images_do_not_load(saved):
+    edit(saved, "track", "n_examples", to=4)
+    assert "5 letters for 4 images" in sentence(saved)
+
+
+@pytest.mark.parametrize(
+    ("where", "to"),
+    [
+        (("extra",), 1),
+        (("schema_version",), 2),
+        (("status",), "verified"),
+        (("track", "norm"), "L1"),
+        (("verdicts", "attacks"), []),
+        (("model",), None),
+        (("efficiency", "macs"), "many"),
+    ],
+)
+def test_a_record_of_another_form_is_refused_and_names_the_place(saved, where, to):
+    edit(saved, *where, to=to)
+    place = "verdicts" if where[0] == "verdicts" else ".".join(where)  # letters and attacks are checked together
+    assert f" is not an entry of this bench: {place}: " in sentence(saved)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"3", b"\xff\xfe", b"name,robust\n", b"\x00" * 9])
+def test_a_file_that_is_no_entry_gives_one_sentence(tmp_path, content):
+    path = tmp_path / "odd.json"
+    path.write_bytes(content)
+    sentence(path)
+
+
+def test_a_file_that_is_absent_gives_one_sentence(tmp_path):
+    assert "No such file" in sentence(tmp_path / "none.json")
+    (tmp_path / "folder.json").mkdir()
+    sentence(tmp_path / "folder.json")
+
+
+@pytest.mark.parametrize(
+    ("where", "to", "expected"),
+    [
+        (("track", "eps"), [1], "expected a string such as '8/255' or '0.1', got [1]"),
+        (("track", "eps"), 0.15, "expected a string such as '8/255' or '0.1', got 0.15"),
+        (("track", "eps"), "big", "Expected eps as a string such as '8/255' or '0.1', got 'big'"),
+        (("track", "eps"), "0", "eps > 0"),
+        (("verdicts", "attacks"), [f"attack-{i}" for i in range(26)], "expected at most 25 attacks, got 26"),
+        (("verdicts", "attacks"), ["apgd-ce", "apgd-ce"], "expected attacks of different names"),
+    ],
+)
+def test_odd_values_deep_inside_give_one_sentence_that_names_the_place(saved, where, to, expected):
+    edit(saved, *where, to=to)
+    text = sentence(saved)
+    assert f": {'.'.join(where)}: " in text
+    assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("where", "to"),
+    [
+        (("steps", 0, "weight_bits"), 2),
+        (("steps", 0, "weight_bits"), 8.0),
+        (("steps", 0, "learned"), True),
+        (("steps",), []),
+        (("fingerprint",), "ffffffffffff"),
+    ],
+)
+def test_edited_steps_do_not_load(saved, where, to):
+    edit(saved, "recipe", *where, to=to)
+    assert ": recipe: Value error, the fingerprint is not that of the steps" in sentence(saved)
+
+
+def test_a_partial_entry_never_overwrites_a_full_one(tmp_path):
+    full = save_entry(make_entry(letters="..a.x"), tmp_path)
+    some = save_entry(make_entry(letters="..a", n_examples=5), tmp_path)
+    fewer = save_entry(make_entry(letters="..", n_examples=5), tmp_path)
+    assert [path.stem for path in (full, some, fewer)] == [
+        "bench-digits-cnn--quant8",
+        "bench-digits-cnn--quant8--n3",
+        "bench-digits-cnn--quant8--n2",
+    ]
+    assert not load_entry(full).partial
+    assert load_entry(some).partial
+
+
+def test_different_measurements_have_different_files(tmp_path):
+    entries = [
+        make_entry(),
+        make_entry(seed=1),
+        make_entry(recipe="quant8-ft"),
+        make_entry(model="bench:conv8"),
+        make_entry(track="cifar10-linf-v1"),
+        make_entry(model="checkpoint:a/net.pt@bench:conv8"),
+        make_entry(model="checkpoint:a/net.pt@bench:resnet18"),
+        make_entry(model="robustbench:Linf/Wong2020Fast"),
+        make_entry(model="robustbench:L2/Wong2020Fast"),
+    ]
+    assert len({save_entry(entry, tmp_path) for entry in entries}) == len(entries)
+
+
+def test_a_changed_setting_never_overwrites(tmp_path):
+    recipe = load_recipe("quant8")
+    recipes = [recipe, *(override(recipe, [f"steps.0.weight_bits={bits}"]) for bits in (2, 4))]
+    assert len({save_entry(make_entry(recipe.name), tmp_path) for recipe in recipes}) == len(recipes)
+
+
+@pytest.mark.parametrize("model", ["checkpoint:{}/net.pt@bench:conv8", "python:{}/nets.py:build"])
+def test_a_namesake_in_another_folder_never_overwrites(tmp_path, model):
+    here, there = (make_entry(model=model.format(folder)) for folder in "ab")
+    assert save_entry(here, tmp_path) != save_entry(there, tmp_path)
+    assert here.name == make_entry(model=model.format("a")).name
+
+
+def test_names_are_fit_for_files():
+    entry = make_entry(model="checkpoint:/home/me/my nets/net 1.pt@robustbench:cifar10/Linf/X@0.5,0.5/0.2,0.2")
+    digest = hashlib.sha256(entry.model.encode()).hexdigest()[:6]
+    assert entry.name == f"checkpoint-net-1.pt-robustbench-cifar10-Linf-X-0.5-0.5-0.2-0.2-{digest}--quant8"
+    assert re.fullmatch(r"python-nets\.py-build-[0-9a-f]{6}--quant8", make_entry(model="python:../nets.py:build").name)
+    assert make_entry(model="robustbench:cifar10/Linf/X").name == "robustbench-cifar10-Linf-X--quant8"
+
+
+def test_what_is_ranked():
+    fatal = Alarm(name="randomised", fatal=True, evidence="3 %")
+    warning = Alarm(name="chance-level", fatal=False, evidence="10 %")
+    assert make_entry().ranked
+    assert make_entry(alarms=(warning,)).ranked
+    assert not make_entry(alarms=(fatal,)).ranked
+    assert not make_entry(n_examples=400).ranked
+
+
+def test_an_entry_is_frozen():
+    with pytest.raises(ValidationError):
+        make_entry().seed = 3
+    assert Entry.model_config["extra"] == "forbid"

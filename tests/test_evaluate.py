@@ -1,0 +1,224 @@
+"""A whole evaluation on the embedded track."""
+
+import dataclasses
+from functools import partial
+
+import pytest
+import torch
+
+import bench.evaluate
+import bench.stages
+from bench.attack import reference
+from bench.attack.engine import Trial
+from bench.entry import load_entry
+from bench.errors import MissingError, UsageError
+from bench.evaluate import evaluate
+from bench.load.architectures import SCHEDULES
+from bench.model import ModelSpec
+from bench.progress import silent
+from bench.recipe import load_recipe, override
+from bench.request import Request
+from bench.stages import pick_device
+from bench.track import load_track
+from bench.verdicts import AUTOATTACK, LETTERS
+
+IMAGES = 12
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One cache, one thread, three epochs for the parent and short attacks for the whole file."""
+    whole = reference._attacker
+
+    def attacker(attack, *args, **kwargs):
+        made = whole(attack, *args, **kwargs)
+        made.n_iter, made.n_queries, made.n_target_classes = 20, 200, 4
+        return made
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("cache")
+        patch.setenv("BENCH_CACHE_DIR", str(path))
+        patch.setitem(SCHEDULES, "digits-cnn", dataclasses.replace(SCHEDULES["digits-cnn"], epochs=3))
+        patch.setattr(reference, "_attacker", attacker)
+        yield path
+    torch.set_num_threads(threads)
+
+
+def request(recipe: str = "quant8", *changes: str, **settings) -> Request:
+    track = load_track("digits-linf-v1")
+    defaults = {"model": ModelSpec.parse(track.model), "n_examples": IMAGES, "device": "cpu"}
+    return Request(recipe=override(load_recipe(recipe), list(changes)), track=track, **defaults | settings)
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory):
+    return tmp_path_factory.mktemp("board")
+
+
+@pytest.fixture(scope="module")
+def entry(cache, board):
+    return evaluate(request(), board, silent)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The attacks that really ran, in order; `asked.stop_at` names one at which Ctrl-C comes."""
+    propose = reference.propose
+
+    class Asked(list):
+        stop_at = ""
+
+        def __call__(self, attack, *args, **kwargs):
+            if attack == self.stop_at:
+                raise KeyboardInterrupt
+            self.append(attack)
+            return propose(attack, *args, **kwargs)
+
+    calls = Asked()
+    monkeypatch.setattr(bench.evaluate, "Trial", partial(Trial, propose=calls))
+    return calls
+
+
+def journals(cache) -> list:
+    return list((cache / "unfinished").glob("*"))
+
+
+@pytest.fixture
+def untimed(monkeypatch):
+    """Leave out the latency, which takes longer than all the rest."""
+    monkeypatch.setattr(bench.stages, "measure_latency", lambda *args: None)
+
+
+def test_a_finished_evaluation_leaves_its_entry_and_no_journal(entry, cache, board):
+    path = board / "digits-linf-v1" / f"bench-digits-cnn--quant8--n{IMAGES}.json"
+    assert entry.path(board) == path
+    assert load_entry(path) == entry
+    assert (cache / "unfinished").is_dir()
+    assert journals(cache) == []
+
+
+def test_fewer_images_make_a_partial_entry(entry):
+    assert entry.partial
+    assert not entry.ranked
+    assert len(entry.verdicts.letters) == sum(entry.verdicts.counts.values()) == IMAGES
+    assert set(entry.verdicts.letters) <= {".", "x", *LETTERS[:4]}
+
+
+def test_w8a8_costs_64_bops_a_mac_and_ships_as_integers(entry):
+    assert entry.efficiency.bops == 64 * entry.efficiency.macs
+    assert entry.parent.bops == 32 * 32 * entry.parent.macs
+    assert (entry.efficiency.artefact, entry.parent.artefact) == ("onnx-int8", "onnx-float32")
+    assert entry.efficiency.integer_macs == pytest.approx(1.0)
+    assert entry.efficiency.bytes < entry.parent.bytes
+    assert entry.efficiency.latency is not None
+    assert entry.efficiency.macs == entry.parent.macs
+
+
+def test_twin_and_deployed_model_agree(entry):
+    assert entry.agreement is not None
+    assert (entry.agreement.n, entry.agreement.top1) == (IMAGES, 1.0)
+    assert entry.agreement.gap < 0.05
+
+
+def test_the_recipe_the_question_and_the_effort_are_on_record(entry):
+    assert (entry.track.name, entry.track.norm, entry.track.eps) == (
+        "digits-linf-v1",
+        "Linf",
+        load_track("digits-linf-v1").eps,
+    )
+    assert entry.recipe.steps[0]["calibration_images"] == 512
+    assert (entry.effort.finetune_forward, entry.effort.finetune_backward) == (0, 0)
+    assert entry.effort.attack_forward > entry.effort.attack_backward > 0
+    assert set(entry.effort.seconds) == {"load", "compress and fine-tune", "deploy", "attack", "measure"}
+    assert not entry.verdicts.fatal
+
+
+def test_the_same_request_attacks_afresh_and_gives_the_same_letters(entry, tmp_path, untimed, asked):
+    again = evaluate(request(), tmp_path, silent)
+    assert asked
+    assert asked == list(AUTOATTACK)[: len(asked)]
+    assert again.verdicts == entry.verdicts
+    assert again.agreement == entry.agreement
+    assert again.effort.attack_forward == entry.effort.attack_forward
+
+
+def test_the_second_parent_comes_from_the_cache(entry, cache, tmp_path, untimed, monkeypatch):
+    assert len(list((cache / "models").glob("*.safetensors"))) == 1
+
+    def train(*args, **kwargs):
+        raise AssertionError("the parent was trained again")
+
+    monkeypatch.setattr(bench.stages, "train", train)
+    found = evaluate(request("none"), tmp_path, silent)
+    assert found.verdicts.letters
+    # What ships is an ONNX file, in float too, and must be the network that was attacked.
+    assert found.efficiency.artefact == "onnx-float32"
+    assert found.agreement is not None
+    assert (found.agreement.n, found.agreement.top1) == (IMAGES, 1.0)
+    assert found.agreement.gap < 1e-3
+
+
+def test_nothing_is_asked_twice_of_an_interrupted_attack(entry, cache, tmp_path, untimed, asked):
+    """Stop between two attacks, go on, and reach the same letters; or start afresh, and reach them, too."""
+    robust = request("quant8-advft", "steps.1.epochs=1", "steps.1.attack_steps=2")
+    asked.stop_at = "fab-t"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(robust, tmp_path, silent)
+    assert len(journals(cache)) == 1
+    assert list(tmp_path.rglob("*.json")) == []
+    asked.clear()
+    asked.stop_at = ""
+    found = evaluate(robust, tmp_path, silent)
+    assert asked == ["fab-t", "square"]
+    assert journals(cache) == []
+    assert load_entry(found.path(tmp_path)) == found
+    assert found.effort.finetune_forward == 3 * (1397 // 64) * 64
+    assert found.recipe.fingerprint != entry.recipe.fingerprint
+    assert (found.efficiency.artefact, found.efficiency.bops) == ("onnx-int8", 64 * found.efficiency.macs)
+    assert not found.verdicts.fatal
+
+    asked.stop_at = "fab-t"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(robust, tmp_path, silent)
+    asked.clear()
+    asked.stop_at = ""
+    expected = evaluate(dataclasses.replace(robust, fresh=True), tmp_path, silent)
+    assert asked == list(AUTOATTACK)
+    assert found.verdicts == expected.verdicts
+    assert found.effort.attack_forward == expected.effort.attack_forward
+    assert journals(cache) == []
+
+
+def test_an_l2_track_runs_from_end_to_end(cache, tmp_path, untimed):
+    track = load_track("digits-linf-v1").model_copy(update={"name": "digits-l2", "norm": "L2"})
+    found = evaluate(dataclasses.replace(request(n_examples=6), track=track), tmp_path, silent)
+    assert (found.track.norm, len(found.verdicts.letters)) == ("L2", 6)
+    assert not found.verdicts.fatal
+
+
+@pytest.mark.parametrize("name", ["gpu", "mps", "cuda:x", "cpux"])
+def test_a_device_nobody_knows_is_refused(name):
+    with pytest.raises(UsageError, match=f"Expected --device auto, cpu or cuda, got '{name}'"):
+        pick_device(name)
+
+
+def test_a_device_this_machine_lacks_is_missing(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(MissingError, match="no device 'cuda:7' here"):
+        pick_device("cuda:7")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(MissingError, match="no device 'cuda' here"):
+        pick_device("cuda")
+
+
+@pytest.mark.parametrize(("n_examples", "got"), [(0, "0"), (-1, "-1"), (401, "401"), (10_000, "10,000")])
+def test_fewer_images_than_one_and_more_than_the_track_has_are_refused(n_examples, got):
+    with pytest.raises(UsageError, match=rf"digits-linf-v1 attacks 400 images: expected 1 to 400, got {got}\."):
+        request(n_examples=n_examples)
+
+
+def test_the_track_says_how_many_images_unless_told():
+    assert request(n_examples=None).images == 400
+    assert [request(n_examples=n).images for n in (1, 400)] == [1, 400]

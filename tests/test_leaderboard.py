@@ -1,0 +1,198 @@
+"""Who ranks where, and who does not."""
+
+import pytest
+from factories import make_entry, save_entry
+
+from bench.errors import UsageError
+from bench.leaderboard import load_boards, load_entries, rank, tracks_on
+from bench.verdicts import Alarm
+
+FATAL = Alarm(name="randomised", fatal=True, evidence="asked twice, the logits differ by 3.0%")
+
+
+def letters(standing, n=40, wrong=0):
+    return "." * standing + "a" * (n - standing - wrong) + "x" * wrong
+
+
+def places(entries):
+    return {row.entry.recipe.name: row.rank for row in rank(entries)}
+
+
+def test_rows_are_ordered_by_robust_accuracy_and_ranked_by_a_paired_test():
+    entries = [make_entry("low", letters(10)), make_entry("high", letters(30)), make_entry("middle", letters(20))]
+    assert [(row.entry.recipe.name, row.rank) for row in rank(entries)] == [("high", 1), ("middle", 2), ("low", 3)]
+
+
+def test_rows_that_a_paired_test_cannot_separate_share_a_rank():
+    # Five discordant images, all for one side: p = 2 / 2**5 > 5 %. Six: p = 2 / 2**6 < 5 %.
+    assert places([make_entry("a", letters(25)), make_entry("b", letters(20)), make_entry("c", letters(19))]) == {
+        "a": 1,
+        "b": 1,
+        "c": 2,
+    }
+
+
+def test_a_rank_counts_the_rows_that_are_better():
+    assert places(
+        [make_entry("a", letters(30)), make_entry("b", letters(29)), make_entry("c", letters(10))],
+    ) == {"a": 1, "b": 1, "c": 3}
+
+
+def test_ranks_never_fall_down_the_board():
+    nested, elsewhere = letters(225, 400), letters(224, 400)[::-1]
+    entries = [make_entry("a", letters(240, 400)), make_entry("b", nested), make_entry("c", elsewhere)]
+    assert [(row.entry.recipe.name, row.rank) for row in rank(entries)] == [("a", 1), ("b", 2), ("c", 2)]
+
+
+def test_partial_and_alarmed_rows_are_shown_last_and_never_ranked():
+    entries = [
+        make_entry("partial", letters(39, 39), n_examples=40),
+        make_entry("alarmed", letters(40), alarms=(FATAL,), bops=1),
+        make_entry("honest", letters(10)),
+        make_entry("warned", letters(2), alarms=(FATAL.model_copy(update={"fatal": False}),)),
+    ]
+    rows = rank(entries)
+    assert [(row.entry.recipe.name, row.rank) for row in rows[:2]] == [("honest", 1), ("warned", 2)]
+    assert {(row.entry.recipe.name, row.rank, row.pareto) for row in rows[2:]} == {
+        ("partial", None, False),
+        ("alarmed", None, False),
+    }
+
+
+def test_pareto_front_is_who_nobody_beats_in_robustness_and_bops():
+    figures = {"best": (30, 100), "cheap": (20, 50), "dominated": (19, 50), "dear": (30, 101), "cheapest": (0, 1)}
+    rows = rank([make_entry(name, letters(standing), bops=bops) for name, (standing, bops) in figures.items()])
+    assert {row.entry.recipe.name for row in rows if row.pareto} == {"best", "cheap", "cheapest"}
+
+
+def test_rows_equal_in_both_are_both_on_the_front():
+    rows = rank([make_entry("a", letters(30)), make_entry("b", letters(30))])
+    assert [row.pareto for row in rows] == [True, True]
+
+
+def test_delta_is_in_points_against_the_same_model_left_as_it_is():
+    rows = rank(
+        [
+            make_entry("none", letters(20)),
+            make_entry("quant8", letters(18)),
+            make_entry("none", letters(30), model="bench:conv8"),
+            make_entry("quant8", letters(33), model="bench:conv8"),
+            make_entry("quant8", letters(33), model="bench:small"),
+        ]
+    )
+    deltas = {(row.entry.model, row.entry.recipe.name): row.delta for row in rows}
+    assert deltas == {
+        ("bench:digits-cnn", "none"): None,
+        ("bench:digits-cnn", "quant8"): -5.0,
+        ("bench:conv8", "none"): None,
+        ("bench:conv8", "quant8"): 7.5,
+        ("bench:small", "quant8"): None,
+    }
+
+
+def test_delta_of_a_partial_row_is_over_the_images_both_were_asked_about():
+    rows = rank([make_entry("none", ".." + "a" * 38), make_entry("quant8", ".aaa", n_examples=40)])
+    assert rows[1].delta == -25.0
+
+
+def test_delta_prefers_the_whole_parent_to_a_partial_one(tmp_path):
+    for entry in (
+        make_entry("none", letters(20)),
+        make_entry("none", letters(1, 10), n_examples=40),
+        make_entry("quant8", letters(18)),
+    ):
+        entry.save(tmp_path)
+    deltas = {row.entry.name: row.delta for row in rank(load_entries(tmp_path, "digits-linf-v1"))}
+    assert deltas["bench-digits-cnn--none"] is None
+    assert deltas["bench-digits-cnn--quant8"] == -5.0
+
+
+def test_delta_is_known_for_every_seed():
+    rows = rank([make_entry("none", letters(20)), make_entry("quant8", letters(18), seed=1)])
+    assert [row.delta for row in rows] == [None, -5.0]
+
+
+def test_every_untouched_parent_is_its_own_measure():
+    rows = rank([make_entry("none", letters(20)), make_entry("none", letters(19), seed=1)])
+    assert [row.delta for row in rows] == [None, None]
+
+
+def test_order_does_not_depend_on_the_order_of_files():
+    entries = [make_entry(name, letters(20)) for name in "abcd"]
+    names = [row.entry.name for row in rank(entries)]
+    assert names == sorted(names) == [row.entry.name for row in rank(entries[::-1])]
+
+
+def test_entries_of_an_edited_track_are_refused():
+    entries = [make_entry("a", track="mine-v1"), make_entry("b", track="mine-v1", question="f" * 12)]
+    with pytest.raises(
+        UsageError, match=r"Expected entries of one track, got mine-v1 \(0123456789ab\), mine-v1 \(f{12}\); "
+    ):
+        rank(entries)
+
+
+def test_entries_that_claim_one_track_and_differ_in_images_are_refused():
+    with pytest.raises(UsageError, match="Expected entries of one track"):
+        rank([make_entry("a", letters(20)), make_entry("b", letters(10, 20))])
+
+
+def test_an_empty_board_is_empty():
+    assert rank([]) == []
+
+
+# Files:
+
+
+def test_boards_are_the_folders_with_entries(tmp_path):
+    make_entry("a").save(tmp_path)
+    make_entry("b").save(tmp_path)
+    make_entry("a", track="cifar10-linf-v1").save(tmp_path)
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published" / "robustbench.json").write_text("[]")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "README.md").write_text("# Leaderboard")
+    assert tracks_on(tmp_path) == ["cifar10-linf-v1", "digits-linf-v1"]
+    boards = load_boards(tmp_path)
+    assert [(name, len(rows)) for name, rows in boards.items()] == [("cifar10-linf-v1", 1), ("digits-linf-v1", 2)]
+    assert list(load_boards(tmp_path, "digits-linf-v1")) == ["digits-linf-v1"]
+
+
+def test_a_board_without_entries_says_what_to_do(tmp_path):
+    with pytest.raises(UsageError, match=r"There are no entries in .*: run bench evaluate"):
+        load_boards(tmp_path)
+    make_entry().save(tmp_path)
+    with pytest.raises(UsageError, match=r"no entries of track 'digits-linf-v2' .*Did you mean 'digits-linf-v1'\?"):
+        load_boards(tmp_path, "digits-linf-v2")
+
+
+def test_one_odd_file_is_named(tmp_path):
+    make_entry().save(tmp_path)
+    (tmp_path / "digits-linf-v1" / "odd.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"odd\.json is not an entry of this bench"):
+        load_boards(tmp_path)
+
+
+def test_an_entry_in_another_tracks_folder_is_refused(tmp_path):
+    path = save_entry(make_entry(), tmp_path)
+    (tmp_path / "cifar10-linf-v1").mkdir()
+    path.rename(tmp_path / "cifar10-linf-v1" / path.name)
+    with pytest.raises(UsageError, match=r"quant8\.json answers digits-linf-v1, not cifar10-linf-v1: move it"):
+        load_boards(tmp_path)
+
+
+def test_a_copy_under_another_name_is_refused(tmp_path):
+    path = save_entry(make_entry(), tmp_path)
+    path.with_name("copy.json").write_bytes(path.read_bytes())
+    with pytest.raises(UsageError, match=r"copy\.json holds the entry bench-digits-cnn--quant8: "):
+        load_boards(tmp_path)
+
+
+def test_an_entry_of_an_older_version_of_its_track_is_refused_even_alone(tmp_path):
+    make_entry(question="f" * 12).save(tmp_path)
+    with pytest.raises(UsageError, match=r"quant8\.json was measured under another version of digits-linf-v1: "):
+        load_boards(tmp_path)
+
+
+def test_a_track_that_the_bench_does_not_know_has_a_board_all_the_same(tmp_path):
+    make_entry(track="mine-v1").save(tmp_path)
+    assert [row.rank for row in load_boards(tmp_path)["mine-v1"]] == [1]
