@@ -121,7 +121,6 @@ def leaderboard(
     from bench.leaderboard import load_boards
     from bench.render.pages import write_pages
     from bench.render.terminal import print_board
-    from bench.track import abouts
 
     boards = load_boards(board, track)
     if check and not markdown:
@@ -129,15 +128,15 @@ def leaderboard(
     if markdown and track:
         raise UsageError("--markdown renders every track: leave --track out.")
     if markdown:
-        stale = write_pages(boards, board, about=abouts(), check=check)
+        stale = write_pages(boards, board, check=check)
         if check and stale:
             raise GateError(f"Stale: {', '.join(map(str, stale))}. Run bench leaderboard --markdown.")
         typer.echo("\n".join(f"Wrote {path}" for path in stale) or "Everything is fresh.")
     elif as_json:
         _print_json({name: [_row(row) for row in rows] for name, rows in boards.items()})
     else:
-        for name, rows in boards.items():
-            print_board(rows, _console(), about=abouts().get(name, ""))
+        for rows in boards.values():
+            print_board(rows, _console())
 
 
 @app.command()

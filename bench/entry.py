@@ -15,7 +15,7 @@ from bench.errors import UsageError
 from bench.files import write_text
 from bench.provenance import Provenance
 from bench.recipe import fingerprint
-from bench.track import Eps
+from bench.track import Track
 from bench.verdicts import Verdicts
 
 Status = Literal["measured"]
@@ -35,18 +35,6 @@ class RecipeRecord(BaseModel):
         if fingerprint(self.steps) != self.fingerprint:
             raise ValueError("the fingerprint is not that of the steps: somebody edited one of them")
         return self
-
-
-class TrackRecord(BaseModel):
-    """The question as it was asked, with the fingerprint that tells an edited track from the real one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str
-    fingerprint: str
-    dataset: str
-    norm: Literal["Linf", "L2"]
-    eps: Eps
-    n_examples: int
 
 
 class Agreement(BaseModel):
@@ -91,7 +79,7 @@ class Entry(BaseModel):
     Attributes:
         schema_version: version of this record's form.
         status: "measured": made by this code on the machine that `provenance` names.
-        track: the question.
+        track: the question, whole: the track's file may have a successor by now.
         recipe: the answer.
         model: the parent's name, "bench:digits-cnn".
         seed: seeds training, calibration and fine-tuning.
@@ -107,7 +95,7 @@ class Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     schema_version: Literal[1] = 1
     status: Status = "measured"
-    track: TrackRecord
+    track: Track
     recipe: RecipeRecord
     model: str
     seed: int

@@ -29,7 +29,6 @@ from bench.stages import (
     pick_device,
     raise_alarms,
     recipe_record,
-    track_record,
 )
 from bench.verdicts import Verdicts
 
@@ -91,7 +90,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         efficiency, parent_efficiency = measure(subject, artefact, parent_artefact, dataset)
 
     entry = Entry(
-        track=track_record(track),
+        track=track,
         recipe=recipe_record(request.recipe, steps),
         model=str(request.model),
         seed=request.seed,

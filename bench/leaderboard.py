@@ -81,7 +81,7 @@ def rank(entries: Sequence[Entry]) -> list[Row]:
     Raises:
         UsageError: the entries answer different questions.
     """
-    if len({entry.track for entry in entries}) > 1:
+    if len({entry.track.fingerprint for entry in entries}) > 1:
         names = sorted({f"{entry.track.name} ({entry.track.fingerprint})" for entry in entries})
         raise UsageError(f"Expected entries of one track, got {', '.join(names)}; a changed track needs a new name.")
     entries = sorted(entries, key=_order)

@@ -216,7 +216,9 @@ def override(recipe: Recipe, assignments: list[str]) -> Recipe:
     for assignment in assignments:
         path, equals, value = assignment.partition("=")
         match path.strip().split("."):
-            case ["steps", index, key] if equals and index.isdecimal() and key != "step":
+            case ["steps", _, "step"]:
+                raise UsageError(f"--set changes settings, not which step it is: got '{assignment}'; write a recipe.")
+            case ["steps", index, key] if equals and index.isdecimal():
                 pass
             case _:
                 raise UsageError(f"Expected --set steps.INDEX.KEY=VALUE (steps.0.weight_bits=4), got '{assignment}'.")

@@ -17,7 +17,7 @@ from bench.attack.engine import SHARD, Outcome, Trial, estimate_seconds
 from bench.compress.export import Artefact, OnnxClassifier, agreement
 from bench.dataset import Dataset, Examples
 from bench.efficiency import Efficiency, Latency
-from bench.entry import Agreement, RecipeRecord, TrackRecord
+from bench.entry import Agreement, RecipeRecord
 from bench.errors import MissingError, UsageError
 from bench.files import cache_dir
 from bench.finetune.clean import cross_entropy
@@ -33,7 +33,6 @@ from bench.progress import Report
 from bench.recipe import Recipe, Step, fingerprint, settings
 from bench.request import Request
 from bench.run.journal import FileJournal
-from bench.track import Track
 from bench.verdicts import Alarm
 
 AGREEMENT_IMAGES = 1000
@@ -167,18 +166,6 @@ def _efficiency(model: nn.Module, artefact: Artefact, latency: Latency | None, d
         artefact=artefact.kind,
         integer_macs=artefact.integer_macs_share,
         latency=latency,
-    )
-
-
-def track_record(track: Track) -> TrackRecord:
-    """Return the question as the entry keeps it."""
-    return TrackRecord(
-        name=track.name,
-        fingerprint=track.fingerprint,
-        dataset=track.dataset,
-        norm=track.norm,
-        eps=track.eps,
-        n_examples=track.n_examples,
     )
 
 

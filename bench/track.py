@@ -77,11 +77,6 @@ def track_names() -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
 
 
-def abouts() -> dict[str, str]:
-    """Return each track's one line for people, by name."""
-    return {name: load_track(name).about for name in track_names()}
-
-
 def load_track(name: str) -> Track:
     """Load a track by name, or from a `.toml` file of your own.
 

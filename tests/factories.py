@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.efficiency import Efficiency, Latency
-from bench.entry import Agreement, Effort, Entry, RecipeRecord, TrackRecord
+from bench.entry import Agreement, Effort, Entry, RecipeRecord
 from bench.leaderboard import UNTOUCHED, Row, rank
 from bench.provenance import Provenance
 from bench.recipe import fingerprint
-from bench.track import load_track, track_names
+from bench.track import Track, load_track, track_names
 from bench.verdicts import AUTOATTACK, LETTERS, Alarm, Verdicts
 
 MACS, PARAMETERS = 3_610_000, 28_742
@@ -21,8 +21,8 @@ def make_entry(
     letters: str = "..a.x",
     *,
     n_examples: int | None = None,
-    track: str = "digits-linf-v1",
-    question: str = "",
+    track: str = "made-up-v1",
+    finetune_images: int = 80_000,
     model: str = "bench:digits-cnn",
     seed: int = 0,
     bits: int = 8,
@@ -33,7 +33,7 @@ def make_entry(
     machine: str = "AMD EPYC 9354, 8 cores, avx512_vnni",
     noisy: bool = False,
 ) -> Entry:
-    """Make an entry that is whole (`n_examples`) and of the present version of its track (`question`) unless told."""
+    """Make an entry; under a made-up track it is whole unless told (`n_examples`)."""
     known = load_track(track) if track in track_names() else None
     steps = _steps(recipe, bits, width)
     macs, simulated = int(MACS * width * width), bits not in (8, 32)
@@ -48,13 +48,16 @@ def make_entry(
         noisy=noisy,
     )
     return Entry(
-        track=TrackRecord(
+        track=known
+        or Track(
             name=track,
-            fingerprint=question or (known.fingerprint if known else "0123456789ab"),
-            dataset=known.dataset if known else "digits",
-            norm=known.norm if known else "Linf",
-            eps=known.eps if known else Fraction("0.15"),
+            about="Made up",
+            dataset="digits",
+            norm="Linf",
+            eps=Fraction("0.15"),
             n_examples=len(letters) if n_examples is None else n_examples,
+            finetune_images=finetune_images,
+            model="bench:digits-cnn",
         ),
         recipe=RecipeRecord(name=recipe, summary="Made up", steps=steps, fingerprint=fingerprint(steps)),
         model=model,

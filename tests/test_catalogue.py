@@ -22,7 +22,7 @@ def elsewhere(tmp_path, monkeypatch):
 def board(tmp_path):
     make_entry("none").save(tmp_path / "board")
     make_entry("quant8").save(tmp_path / "board")
-    make_entry("quant8", track="cifar10-linf-v1").save(tmp_path / "board")
+    make_entry("quant8", track="another-v1").save(tmp_path / "board")
     return tmp_path / "board"
 
 
@@ -72,14 +72,14 @@ def test_a_track_is_shown_with_its_fingerprint(board):
 def test_entries_are_found_by_name_by_track_and_by_file(board):
     entry = make_entry("none")
     assert find("bench-digits-cnn--none", board) == entry
-    assert find("digits-linf-v1/bench-digits-cnn--none", board) == entry
-    assert find(str(board / "digits-linf-v1" / "bench-digits-cnn--none.json"), board) == entry
+    assert find("made-up-v1/bench-digits-cnn--none", board) == entry
+    assert find(str(board / "made-up-v1" / "bench-digits-cnn--none.json"), board) == entry
 
 
 def test_an_entry_of_several_tracks_must_be_told_apart(board):
-    with pytest.raises(UsageError, match=r"Several tracks .*: say cifar10-linf-v1/bench-digits-cnn--quant8"):
+    with pytest.raises(UsageError, match=r"Several tracks .*: say another-v1/bench-digits-cnn--quant8"):
         find("bench-digits-cnn--quant8", board)
-    assert find("cifar10-linf-v1/bench-digits-cnn--quant8", board).track.name == "cifar10-linf-v1"
+    assert find("another-v1/bench-digits-cnn--quant8", board).track.name == "another-v1"
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_an_unknown_name_is_answered_with_the_nearest(name, near, board):
 def test_names_of_entries_tell_them_apart_and_find_them(board):
     listed = dict(catalogue("entries", board))
     assert list(listed) == [
-        "cifar10-linf-v1/bench-digits-cnn--quant8",
-        "digits-linf-v1/bench-digits-cnn--none",
-        "digits-linf-v1/bench-digits-cnn--quant8",
+        "another-v1/bench-digits-cnn--quant8",
+        "made-up-v1/bench-digits-cnn--none",
+        "made-up-v1/bench-digits-cnn--quant8",
     ]
     for name, about in listed.items():
         entry = find(name, board)

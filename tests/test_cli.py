@@ -100,9 +100,9 @@ def test_show_an_entry(bench, board):
     assert (code, err) == (0, "")
     assert "quant8" in out
     assert "60.0" in out
-    shown = json.loads(bench("show", "digits-linf-v1/bench-digits-cnn--quant8", "--json")[1])
+    shown = json.loads(bench("show", "made-up-v1/bench-digits-cnn--quant8", "--json")[1])
     assert shown["verdicts"]["letters"] == "..a.x"
-    path = board / "digits-linf-v1" / "bench-digits-cnn--quant8.json"
+    path = board / "made-up-v1" / "bench-digits-cnn--quant8.json"
     assert json.loads(bench("show", str(path), "--json")[1]) == shown == json.loads(path.read_text())
 
 
@@ -116,20 +116,21 @@ def test_doctor(bench):
 def test_leaderboard(bench, board):
     code, out, err = bench("leaderboard")
     assert (code, err) == (0, "")
-    assert "digits-linf-v1" in out
+    assert "made-up-v1" in out
+    assert "Made up" in out
     assert "quant8" in out
 
 
 def test_leaderboard_json(bench, board):
     code, out, err = bench("leaderboard", "--json")
     assert (code, err) == (0, "")
-    rows = json.loads(out)["digits-linf-v1"]
+    rows = json.loads(out)["made-up-v1"]
     assert [(row["name"], row["rank"], row["pareto"], row["delta"]) for row in rows] == [
         ("bench-digits-cnn--none", 1, True, None),
         ("bench-digits-cnn--quant8", 1, True, 0.0),
     ]
-    assert rows[1]["entry"] == json.loads((board / "digits-linf-v1" / "bench-digits-cnn--quant8.json").read_text())
-    assert list(json.loads(bench("leaderboard", "--track", "digits-linf-v1", "--json")[1])) == ["digits-linf-v1"]
+    assert rows[1]["entry"] == json.loads((board / "made-up-v1" / "bench-digits-cnn--quant8.json").read_text())
+    assert list(json.loads(bench("leaderboard", "--track", "made-up-v1", "--json")[1])) == ["made-up-v1"]
 
 
 def test_markdown_then_check_is_fresh(bench, board):
@@ -205,20 +206,22 @@ def test_nothing_of_that_name(bench, arguments, expected):
     fails(bench(*arguments.split()), 2, expected)
 
 
-@pytest.mark.parametrize("arguments", [["--check"], ["--markdown", "--track", "digits-linf-v1"]])
+@pytest.mark.parametrize("arguments", [["--check"], ["--markdown", "--track", "made-up-v1"]])
 def test_options_that_do_not_go_together(bench, board, arguments):
     fails(bench("leaderboard", *arguments), 2, "--markdown")
 
 
 def test_an_entry_of_an_older_track_is_named(bench, board):
-    path = save_entry(make_entry("prune50", question="ffffffffffff"), board)
+    entry = make_entry("prune50", track="digits-linf-v1")
+    older = entry.track.model_copy(update={"finetune_images": 1})
+    path = save_entry(entry.model_copy(update={"track": older}), board)
     sentence = f"{path.name} was measured under another version of digits-linf-v1"
     fails(bench("leaderboard"), 2, sentence)
     fails(bench("leaderboard", "--markdown", "--check"), 2, sentence)
 
 
 def test_an_edited_entry_is_named(bench, board):
-    path = board / "digits-linf-v1" / "bench-digits-cnn--quant8.json"
+    path = board / "made-up-v1" / "bench-digits-cnn--quant8.json"
     path.write_text(path.read_text().replace("..a.x", "....x"))
     fails(bench("leaderboard"), 2, "bench-digits-cnn--quant8.json is not an entry of this bench: verdicts: ")
 
@@ -277,8 +280,8 @@ def test_evaluate_writes_the_row_and_shows_where_it_stands(bench, board, monkeyp
     asked = measured(monkeypatch, make_entry("quant8-ft", "...ax", alarms=()))
     code, out, _ = bench("evaluate", "--recipe", "quant8-ft", "--set", "steps.0.weight_bits=4", "--seed", "3")
     assert code == 0
-    assert (board / "digits-linf-v1" / "bench-digits-cnn--quant8-ft.json").is_file()
-    assert "Wrote leaderboard/digits-linf-v1/bench-digits-cnn--quant8-ft.json" in out
+    assert (board / "made-up-v1" / "bench-digits-cnn--quant8-ft.json").is_file()
+    assert "Wrote leaderboard/made-up-v1/bench-digits-cnn--quant8-ft.json" in out
     assert "none" in out
     (request,) = asked
     assert str(request.model) == "bench:digits-cnn"

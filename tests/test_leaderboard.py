@@ -1,7 +1,10 @@
 """Who ranks where, and who does not."""
 
+import json
+from fractions import Fraction
+
 import pytest
-from factories import make_entry, save_entry
+from factories import make_entry, make_letters, save_entry
 
 from bench.errors import UsageError
 from bench.leaderboard import load_boards, load_entries, rank, tracks_on
@@ -102,7 +105,7 @@ def test_delta_prefers_the_whole_parent_to_a_partial_one(tmp_path):
         make_entry("quant8", letters(18)),
     ):
         entry.save(tmp_path)
-    deltas = {row.entry.name: row.delta for row in rank(load_entries(tmp_path, "digits-linf-v1"))}
+    deltas = {row.entry.name: row.delta for row in rank(load_entries(tmp_path, "made-up-v1"))}
     assert deltas["bench-digits-cnn--none"] is None
     assert deltas["bench-digits-cnn--quant8"] == -5.0
 
@@ -124,10 +127,10 @@ def test_order_does_not_depend_on_the_order_of_files():
 
 
 def test_entries_of_an_edited_track_are_refused():
-    entries = [make_entry("a", track="mine-v1"), make_entry("b", track="mine-v1", question="f" * 12)]
-    with pytest.raises(
-        UsageError, match=r"Expected entries of one track, got mine-v1 \(0123456789ab\), mine-v1 \(f{12}\); "
-    ):
+    entries = [make_entry("a", track="mine-v1"), make_entry("b", track="mine-v1", finetune_images=1)]
+    first, second = sorted(entry.track.fingerprint for entry in entries)
+    sentence = rf"Expected entries of one track, got mine-v1 \({first}\), mine-v1 \({second}\); "
+    with pytest.raises(UsageError, match=sentence):
         rank(entries)
 
 
@@ -151,23 +154,23 @@ def test_boards_are_the_folders_with_entries(tmp_path):
     (tmp_path / "published" / "robustbench.json").write_text("[]")
     (tmp_path / "empty").mkdir()
     (tmp_path / "README.md").write_text("# Leaderboard")
-    assert tracks_on(tmp_path) == ["cifar10-linf-v1", "digits-linf-v1"]
+    assert tracks_on(tmp_path) == ["cifar10-linf-v1", "made-up-v1"]
     boards = load_boards(tmp_path)
-    assert [(name, len(rows)) for name, rows in boards.items()] == [("cifar10-linf-v1", 1), ("digits-linf-v1", 2)]
-    assert list(load_boards(tmp_path, "digits-linf-v1")) == ["digits-linf-v1"]
+    assert [(name, len(rows)) for name, rows in boards.items()] == [("cifar10-linf-v1", 1), ("made-up-v1", 2)]
+    assert list(load_boards(tmp_path, "made-up-v1")) == ["made-up-v1"]
 
 
 def test_a_board_without_entries_says_what_to_do(tmp_path):
     with pytest.raises(UsageError, match=r"There are no entries in .*: run bench evaluate"):
         load_boards(tmp_path)
     make_entry().save(tmp_path)
-    with pytest.raises(UsageError, match=r"no entries of track 'digits-linf-v2' .*Did you mean 'digits-linf-v1'\?"):
-        load_boards(tmp_path, "digits-linf-v2")
+    with pytest.raises(UsageError, match=r"no entries of track 'made-up-v2' .*Did you mean 'made-up-v1'\?"):
+        load_boards(tmp_path, "made-up-v2")
 
 
 def test_one_odd_file_is_named(tmp_path):
     make_entry().save(tmp_path)
-    (tmp_path / "digits-linf-v1" / "odd.json").write_text("{}")
+    (tmp_path / "made-up-v1" / "odd.json").write_text("{}")
     with pytest.raises(UsageError, match=r"odd\.json is not an entry of this bench"):
         load_boards(tmp_path)
 
@@ -176,7 +179,7 @@ def test_an_entry_in_another_tracks_folder_is_refused(tmp_path):
     path = save_entry(make_entry(), tmp_path)
     (tmp_path / "cifar10-linf-v1").mkdir()
     path.rename(tmp_path / "cifar10-linf-v1" / path.name)
-    with pytest.raises(UsageError, match=r"quant8\.json answers digits-linf-v1, not cifar10-linf-v1: move it"):
+    with pytest.raises(UsageError, match=r"quant8\.json answers made-up-v1, not cifar10-linf-v1: move it"):
         load_boards(tmp_path)
 
 
@@ -187,8 +190,26 @@ def test_a_copy_under_another_name_is_refused(tmp_path):
         load_boards(tmp_path)
 
 
-def test_an_entry_of_an_older_version_of_its_track_is_refused_even_alone(tmp_path):
-    make_entry(question="f" * 12).save(tmp_path)
+@pytest.mark.parametrize("change", [{"finetune_images": 1}, {"seed": 1}, {"eps": Fraction("0.1")}])
+def test_an_entry_of_an_older_version_of_its_track_is_refused_even_alone(tmp_path, change):
+    entry = make_entry("quant8", make_letters(), track="digits-linf-v1")
+    entry.save(tmp_path)
+    assert load_entries(tmp_path, "digits-linf-v1") == [entry]
+    entry.model_copy(update={"track": entry.track.model_copy(update=change)}).save(tmp_path)
+    with pytest.raises(UsageError, match=r"quant8\.json was measured under another version of digits-linf-v1: "):
+        load_boards(tmp_path)
+
+
+def test_a_partial_entry_does_not_become_whole_by_asking_for_fewer_images(tmp_path):
+    entry = make_entry("quant8", make_letters(n=100), track="digits-linf-v1")
+    partial = save_entry(entry, tmp_path)
+    assert [row.rank for row in load_boards(tmp_path)["digits-linf-v1"]] == [None]
+    record = json.loads(partial.read_text())
+    assert record["track"]["n_examples"] == 400
+    record["track"]["n_examples"] = 100
+    partial.unlink()
+    whole = partial.with_name("bench-digits-cnn--quant8.json")  # as a whole entry is called
+    whole.write_text(json.dumps(record))
     with pytest.raises(UsageError, match=r"quant8\.json was measured under another version of digits-linf-v1: "):
         load_boards(tmp_path)
 

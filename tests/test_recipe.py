@@ -233,7 +233,6 @@ def test_a_changed_recipe_has_a_name_of_its_own():
 @pytest.mark.parametrize(
     "assignment",
     [
-        "steps.0.step=5",
         "weight_bits=4",
         "steps.0.weight_bits",
         "steps.x.weight_bits=4",
@@ -246,6 +245,11 @@ def test_a_changed_recipe_has_a_name_of_its_own():
 def test_override_says_how_it_is_written(assignment):
     text = sentence(lambda: override(load_recipe("quant8"), [assignment]))
     assert text == f"Expected --set steps.INDEX.KEY=VALUE (steps.0.weight_bits=4), got '{assignment}'."
+
+
+def test_override_does_not_change_which_step_it_is():
+    text = sentence(lambda: override(load_recipe("quant8"), ["steps.0.step=5"]))
+    assert text == "--set changes settings, not which step it is: got 'steps.0.step=5'; write a recipe."
 
 
 def test_override_counts_the_steps():

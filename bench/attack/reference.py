@@ -37,15 +37,14 @@ def propose(
         runs = _remember_runs(attacker) if attack.startswith("apgd") else []
         proposals: Tensor = attacker.perturb(images.clone(), labels.clone()).detach()
     if runs:
-        strongest, standing = runs[-1]
-        untouched = (proposals == images).flatten(1).all(1)
-        if int(untouched.sum()) == int(standing.sum()):
-            proposals[untouched] = strongest[standing]
+        # Every image that still stands took part in the first run, which aims at the likeliest other class.
+        for image, strongest in zip(*runs[0], strict=True):
+            proposals[(proposals == image).flatten(1).all(1)] = strongest
     return proposals
 
 
 def _remember_runs(attacker: Any) -> list[tuple[Tensor, Tensor]]:
-    """Keep what each APGD run ends with: the points of highest loss, and which images still stand.
+    """Keep what each APGD run begins with, the images, and what it ends with, the points of highest loss.
 
     The package hands back the clean image where it did not fool the network it was given. The deployed model may well
     fall at the point where its twin barely stood; the judge can only find out if it is shown that point.
@@ -55,7 +54,7 @@ def _remember_runs(attacker: Any) -> list[tuple[Tensor, Tensor]]:
 
     def remembering(*arguments: Any, **options: Any) -> Any:
         result = single_run(*arguments, **options)
-        runs.append((result[0].detach(), result[1].bool()))
+        runs.append((arguments[0].detach(), result[0].detach()))
         return result
 
     attacker.attack_single_run = remembering

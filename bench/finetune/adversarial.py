@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import torch
@@ -77,31 +78,38 @@ class FinetuneAdversarial(Descent):
         attack_steps: PGD steps for each batch.
         step_ratio: length of a PGD step as a share of eps (Madry et al.: 2/255 at eps 8/255).
         random_start: whether PGD starts at a random point of the ball.
+        ramp: share of the training during which eps grows from 0 to the track's. A network that has only seen clean
+            images meets a huge loss at full eps, and one without batch-norm may answer it by going constant.
     """
 
     attack_steps: int = 7
     step_ratio: float = 0.25
     random_start: bool = True
+    ramp: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.attack_steps < 1 or not 0 < self.step_ratio < math.inf:
             raise UsageError("expected attack_steps ≥ 1 and step_ratio > 0.")
+        if not 0 <= self.ramp <= 1:
+            raise UsageError(f"expected ramp from 0 to 1, got {self.ramp}.")
 
     def __call__(self, subject: Subject, ingredients: Ingredients) -> Subject:
         """Return the subject with a fine-tuned twin."""
         threat, meter = ingredients.threat, ingredients.meter
 
-        def objective(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        def objective(model: nn.Module, images: Tensor, labels: Tensor, done: float) -> Tensor:
+            share = min(1.0, max(0.01, done / self.ramp)) if self.ramp else 1.0
+            ball = ThreatModel(norm=threat.norm, eps=threat.eps * Fraction(share))
             meter.forward += len(images) * (self.attack_steps + 1)
             meter.backward += len(images) * (self.attack_steps + 1)
             adversarial = pgd(
                 model,
                 images,
                 labels,
-                threat,
+                ball,
                 steps=self.attack_steps,
-                step_size=self.step_ratio * float(threat.eps),
+                step_size=self.step_ratio * float(ball.eps),
                 generator=ingredients.generator if self.random_start else None,
             )
             return cross_entropy(model, adversarial, labels)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from bench.recipe import Ingredients
 
 
-def cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy of a batch."""
+def cross_entropy(model: nn.Module, images: Tensor, labels: Tensor, done: float = 0.0) -> Tensor:
+    """Return the mean cross-entropy of a batch; the share of the training done does not matter to it."""
     return F.cross_entropy(model(images), labels)
 
 
@@ -28,9 +28,9 @@ class FinetuneClean(Descent):
         """Return the subject with a fine-tuned twin."""
         meter = ingredients.meter
 
-        def objective(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        def objective(model: nn.Module, images: Tensor, labels: Tensor, done: float) -> Tensor:
             meter.forward += len(images)
             meter.backward += len(images)
-            return cross_entropy(model, images, labels)
+            return cross_entropy(model, images, labels, done)
 
         return finetune(subject, ingredients, self, objective, "finetune-clean")

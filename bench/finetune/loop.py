@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from bench.model import Subject
     from bench.recipe import Ingredients
 
-Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""Maps (model, images in [0, 1], labels) to a scalar loss."""
+Objective = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
+"""Maps (model, images in [0, 1], labels, share of the training done) to a scalar loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class Descent:
         momentum: of SGD.
         weight_decay: on every parameter.
         batch_size: images a step.
+        clip: largest norm of a step's gradient; longer ones are shortened to it.
         schedule: "cosine" (Loshchilov & Hutter, 2017, one period) or "constant".
     """
 
@@ -44,10 +45,11 @@ class Descent:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     batch_size: int = 64
+    clip: float = 5.0
     schedule: Literal["cosine", "constant"] = "cosine"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "learning_rate", "batch_size"):
+        for name in ("epochs", "learning_rate", "batch_size", "clip"):
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise UsageError(f"expected {name} > 0, got {value}.")
         if not 0 <= self.momentum < 1 or not 0 <= self.weight_decay < math.inf:
@@ -118,9 +120,10 @@ def train(
             optimizer.param_groups[0]["lr"] = rate
         index = index.to(device)
         model.train()
-        loss = objective(model, examples.pixels(index), examples.labels[index])
+        loss = objective(model, examples.pixels(index), examples.labels[index], step / steps)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), descent.clip)
         optimizer.step()
         # Reading the loss waits for the device, so not at every step.
         if step % 25 == 0 or step == steps - 1:

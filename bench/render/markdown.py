@@ -14,33 +14,25 @@ BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
 _SPECIAL = "\\`*_[]<>|~#"
 
 
-def render_markdown(boards: Mapping[str, Sequence[Row]], *, about: Mapping[str, str] | None = None) -> str:
+def render_markdown(boards: Mapping[str, Sequence[Row]]) -> str:
     """Write leaderboard/README.md.
 
     Args:
         boards: rows by the track's name; tracks without rows are left out.
-        about: one line for people, by the track's name.
 
     Guarantees:
         The same boards give the same text: no date, no place.
     """
     parts = ["# Leaderboard", "Rendered by `bench leaderboard`; edit the entries, not this page."]
-    parts += sections(boards, about=about, base="", level=2) or ["No entries yet."]
+    parts += sections(boards, base="", level=2) or ["No entries yet."]
     return "\n\n".join(parts) + "\n"
 
 
-def sections(
-    boards: Mapping[str, Sequence[Row]],
-    *,
-    about: Mapping[str, str] | None = None,
-    base: str = "leaderboard/",
-    level: int = 3,
-) -> list[str]:
+def sections(boards: Mapping[str, Sequence[Row]], *, base: str = "leaderboard/", level: int = 3) -> list[str]:
     """Write heading, facts, table and footnotes of every track that has rows, for a page elsewhere to take in.
 
     Args:
         boards: rows by the track's name.
-        about: one line for people, by the track's name.
         base: path from the page to the folder of entries, with its last slash.
         level: of the headings.
     """
@@ -48,7 +40,7 @@ def sections(
     for track in sorted(boards):
         if rows := boards[track]:
             table = board(rows)
-            line = (about or {}).get(track, "").rstrip(".")
+            line = table.about.rstrip(".")
             facts = " · ".join(table.facts)
             parts.append(f"{'#' * level} {table.track}")
             parts.append(f"{_escape(line)}. {_escape(facts)}." if line else f"{_escape(facts)}.")

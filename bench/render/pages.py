@@ -10,24 +10,21 @@ from bench.leaderboard import Row
 from bench.render.markdown import BEGIN, render_markdown, sections, splice
 
 
-def write_pages(
-    boards: Mapping[str, Sequence[Row]], board: Path, *, about: Mapping[str, str], check: bool = False
-) -> list[Path]:
+def write_pages(boards: Mapping[str, Sequence[Row]], board: Path, *, check: bool = False) -> list[Path]:
     """Write `board`/README.md, and the README beside `board` where it has the markers.
 
     Args:
         boards: rows by the track's name.
         board: folder of entries.
-        about: one line for people, by the track's name.
         check: change nothing.
 
     Returns:
         The files that were stale.
     """
-    pages = {board / "README.md": render_markdown(boards, about=about)}
+    pages = {board / "README.md": render_markdown(boards)}
     beside = board.resolve().parent / "README.md"
     if beside.is_file() and BEGIN in (text := beside.read_text(encoding="utf-8")):
-        embedded = "\n\n".join(sections(boards, about=about, base=f"{board.resolve().name}/"))
+        embedded = "\n\n".join(sections(boards, base=f"{board.resolve().name}/"))
         pages[beside] = splice(text, embedded)
     stale = [path for path, text in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     if not check:

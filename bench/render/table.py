@@ -57,6 +57,7 @@ class Table:
 
     Attributes:
         track: the track's name.
+        about: one line about the track, for people.
         facts: what all rows share: data set, threat model, number of images, the model if there is but one.
         columns: what stands above the cells.
         lines: the rows, best first.
@@ -64,6 +65,7 @@ class Table:
     """
 
     track: str
+    about: str
     facts: tuple[str, ...]
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
@@ -95,6 +97,7 @@ def board(rows: Sequence[Row]) -> Table:
     columns = [*_standings(rows), *_accuracies(rows), *_costs(entries), *_flags(entries)]
     return Table(
         track=entries[0].track.name,
+        about=entries[0].track.about,
         facts=_facts(entries),
         columns=tuple(column for column, _ in columns),
         lines=tuple(

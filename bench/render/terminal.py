@@ -23,13 +23,12 @@ _SHADES = {"clean": "", "interval": "dim", "model": "dim", "macs": "dim", "param
 _MARKS = {PARETO: "cyan", PARTIAL: "yellow", ALARM: "red"}
 
 
-def print_board(rows: Sequence[Row], console: Console, *, about: str = "", highlight: str | None = None) -> None:
+def print_board(rows: Sequence[Row], console: Console, *, highlight: str | None = None) -> None:
     """Print a track's board in as many columns as fit.
 
     Args:
         rows: the board's rows; may be empty.
         console: where to print.
-        about: the track's one line for people.
         highlight: name of the entry to point at, such as the one just measured.
     """
     if not rows:
@@ -37,7 +36,7 @@ def print_board(rows: Sequence[Row], console: Console, *, about: str = "", highl
         return
     table = fitting(board(rows), console.width)
     console.print()
-    console.print(_title(table, about))
+    console.print(_title(table))
     console.print()
     console.print(_grid(table, console.width, highlight))
     console.print()
@@ -101,8 +100,8 @@ def width_of(table: Table) -> int:
     return len(_POINTER) + GUTTER * len(widths) + sum(widths) - 1
 
 
-def _title(table: Table, about: str) -> Text:
-    lines = [Text(table.track, style="bold"), Text(about), Text(" · ".join(table.facts), style="dim")]
+def _title(table: Table) -> Text:
+    lines = [Text(table.track, style="bold"), Text(table.about), Text(" · ".join(table.facts), style="dim")]
     return Text("\n").join(line for line in lines if line)
 
 

@@ -12,36 +12,36 @@ PAGE = f"# bench\n\nintroduction\n\n{BEGIN}\nold\n{END}\n\nthe rest\n"
 
 
 def test_render_markdown_guarantees(rows: Sequence[Row]) -> None:
-    text = render_markdown({"digits-linf-v1": rows, "cifar10-linf-v1": []})
-    assert text == render_markdown({"cifar10-linf-v1": [], "digits-linf-v1": list(rows)})
+    text = render_markdown({"made-up-v1": rows, "cifar10-linf-v1": []})
+    assert text == render_markdown({"cifar10-linf-v1": [], "made-up-v1": list(rows)})
     assert "2026" not in text
     assert "cifar10-linf-v1" not in text
 
 
 def test_every_row_of_the_table_has_every_cell(rows: Sequence[Row]) -> None:
-    text = render_markdown({"digits-linf-v1": rows})
+    text = render_markdown({"made-up-v1": rows})
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table) == len(rows) + 2
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
 
 
 def test_recipes_link_to_their_entries(rows: Sequence[Row]) -> None:
-    text = render_markdown({"digits-linf-v1": rows})
+    text = render_markdown({"made-up-v1": rows})
     for row in rows:
-        assert f"](digits-linf-v1/{row.entry.name}.json)" in text
-    assert f"](leaderboard/digits-linf-v1/{rows[0].entry.name}.json)" in "".join(sections({"digits-linf-v1": rows}))
+        assert f"](made-up-v1/{row.entry.name}.json)" in text
+    assert f"](leaderboard/made-up-v1/{rows[0].entry.name}.json)" in "".join(sections({"made-up-v1": rows}))
 
 
 def test_rows_that_are_not_ranked_are_there_with_their_evidence(rows: Sequence[Row]) -> None:
-    text = render_markdown({"digits-linf-v1": rows}, about={"digits-linf-v1": "Handwritten digits"})
+    text = render_markdown({"made-up-v1": rows})
     assert "| – | ! | *[quant8-dynamic]" in text
     assert "| – | ◐ | *[quant2-advft]" in text
     assert "97.25% of 400" in text
-    assert "Handwritten digits. digits · Linf 0.15 · 400 test images" in text
+    assert "Made up. digits · Linf 0.15 · 400 test images" in text
 
 
 def test_names_cannot_break_the_table() -> None:
-    text = render_markdown({"digits-linf-v1": rank([make_entry("a|b<script>[x](y)")])})
+    text = render_markdown({"made-up-v1": rank([make_entry("a|b<script>[x](y)")])})
     assert r"a\|b\<script\>\[x\](y)" in text
 
 

@@ -35,9 +35,12 @@ def body(text: str) -> list[str]:
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 140, 200])
 def test_a_board_never_wraps(rows: Sequence[Row], width: int) -> None:
-    rows = rank([row.entry for row in rows] + [make_entry(LONG, make_letters(0.3))])
-    text = shown(lambda console: print_board(rows, console, about=ABOUT), width)
+    entries = [row.entry for row in rows] + [make_entry(LONG, make_letters(0.3))]
+    track = entries[0].track.model_copy(update={"about": ABOUT})
+    rows = rank([entry.model_copy(update={"track": track}) for entry in entries])
+    text = shown(lambda console: print_board(rows, console), width)
     assert all(cell_len(line) <= width for line in text.splitlines())
+    assert ABOUT in " ".join(line.rstrip() for line in text.splitlines())
     if width >= 60:
         assert len(body(text)) == len(rows)
 
@@ -75,7 +78,7 @@ def test_a_board_without_rows_says_so() -> None:
 
 def test_pipes_get_no_control_codes(rows: Sequence[Row], entry: Entry) -> None:
     def everything(console: Console) -> None:
-        print_board(rows, console, about=ABOUT, highlight=rows[0].entry.name)
+        print_board(rows, console, highlight=rows[0].entry.name)
         print_entry(entry, console)
         print_names([("quant8", "W8A8")], "recipes", console)
 
