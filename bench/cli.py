@@ -23,6 +23,7 @@ app = typer.Typer(
     "130 interrupted, the same command goes on.",
     add_completion=False,
     no_args_is_help=True,
+    rich_markup_mode=None,  # rich alone would take longer to import than all the rest
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -39,13 +40,15 @@ def evaluate(
     n_examples: Annotated[int | None, typer.Option(min=1, help="Attack only the first N: a partial entry.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of training, calibration and fine-tuning.")] = 0,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="Try a setting: steps.0.weight_bits=4")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Try a setting: steps.0.weight_bits=4")
+    ] = None,
     board: Board = Path("leaderboard"),
     trust: Annotated[bool, typer.Option("--trust", help="Let python: models run their code.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an interrupted run left.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Compress, fine-tune, attack and measure a model; write its row on the leaderboard."""
+    """Make a model small, attack it, measure it; write its row."""
     from bench.files import check_writable
     from bench.model import ModelSpec
     from bench.recipe import load_recipe, override
@@ -141,7 +144,7 @@ def leaderboard(
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Say what is installed, which data sets are found, and what this machine can do."""
+    """Say what is installed and what data is found."""
     from bench.doctor import diagnose
     from bench.render.terminal import print_names
 

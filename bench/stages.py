@@ -106,15 +106,14 @@ def compare_twin(subject: Subject, artefact: Artefact, examples: Examples, devic
     if not artefact.kind.startswith("onnx"):
         return None
     images = examples.first(AGREEMENT_IMAGES).pixels().to(device)
-    found = agreement(subject.twin, OnnxClassifier(artefact.data), images)
-    return Agreement(n=len(images), top1=found.top1, gap=found.gap, noise=found.noise)
+    return agreement(subject.twin, OnnxClassifier(artefact.data), images)
 
 
 def estimate(trial: Trial, suite: str) -> str:
     """Say what the attack will cost at most, for people."""
     seconds = estimate_seconds(trial, suite)
     amount = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
-    return f"{len(trial.examples):,} images, {trial.threat}: at most about {amount}, if every image survives"
+    return f"at most about {amount}, should all {len(trial.examples):,} images survive"
 
 
 def open_journal(request: Request, trial: Trial, artefact: Artefact) -> FileJournal:

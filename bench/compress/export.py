@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from bench.compress.fake_quant import ActivationQuantizer, WeightQuantizer, is_quantized
 from bench.compress.onnx_graph import integer_form, integer_share, open_session, to_onnx
+from bench.entry import Agreement
 
 if TYPE_CHECKING:
     from bench.model import Classifier, Subject
@@ -137,21 +138,6 @@ def packed_bytes(twin: nn.Module, image_shape: tuple[int, int, int]) -> int:
     return packed + 4 * (numbers - sum(count for count, _, _ in weights.values()))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """How far the deployed model and its twin say the same.
-
-    Attributes:
-        top1: share of images on which both name the same class.
-        gap: ‖twin − deployed‖ / ‖twin − mean of twin‖ over all logits.
-        noise: the same for the twin in float32 against itself in float64: what rounding alone does, the yardstick.
-    """
-
-    top1: float
-    gap: float
-    noise: float
-
-
 def agreement(twin: nn.Module, deployed: Classifier, images: Tensor, *, batch: int = 64) -> Agreement:
     """Compare the twin with the deployed model on the same images, (N, C, H, W) in [0, 1], on the twin's device."""
     precise = copy.deepcopy(twin).double()
@@ -162,6 +148,7 @@ def agreement(twin: nn.Module, deployed: Classifier, images: Tensor, *, batch: i
         exact = torch.cat([precise(part.double()) for part in parts])
     size = (ours - ours.mean(0)).norm().clamp_min(1e-12)
     return Agreement(
+        n=len(images),
         top1=float((ours.argmax(1) == theirs.argmax(1)).double().mean()),
         gap=float((ours - theirs).norm() / size),
         noise=float((ours - exact).norm() / size),
