@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.errors import MissingError, UsageError
+
+DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def cache_dir() -> Path:
@@ -55,6 +58,8 @@ def atomic(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
+        if error.errno not in DISK_TROUBLE:  # what the block itself ran into, a download say, is its own to explain
+            raise
         raise MissingError(
             f"Cannot write {path}: {error.strerror or error}. Free space or choose another place."
         ) from error

@@ -1,7 +1,5 @@
 """Each known way of looking robust has a tiny model that does it, and an alarm that catches it."""
 
-import dataclasses
-
 import pytest
 import torch
 from memory_journal import MemoryJournal
@@ -152,7 +150,7 @@ def test_an_honest_model_raises_none(request, digits, ingredients, short, traine
         artefact = deploy(subject, (1, 8, 8))
         assert artefact.kind == "onnx-int8"
         agrees = agreement(subject.twin, artefact.classifier, digits.test.pixels())
-        assert disagreement(**dataclasses.asdict(agrees), n=len(digits.test)) == ()
+        assert disagreement(**agrees.model_dump()) == ()
         subject = Subject(twin=bake(subject.twin), parent=network, deployed=artefact.classifier)
     else:
         subject = whole(bake(network))
