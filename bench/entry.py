@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from bench.efficiency import Efficiency
 from bench.errors import UsageError
-from bench.files import write_text
+from bench.files import locked, write_text
 from bench.provenance import Provenance
 from bench.recipe import fingerprint
 from bench.track import Track
@@ -138,9 +138,10 @@ class Entry(BaseModel):
         return board / self.track.name / f"{self.name}.json"
 
     def save(self, board: Path) -> None:
-        """Write the entry under `board` atomically."""
+        """Write the entry under `board`, atomically and while nobody else does."""
         text = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
-        write_text(self.path(board), text + "\n")
+        with locked(board):
+            write_text(self.path(board), text + "\n")
 
 
 def load_entry(path: Path) -> Entry:

@@ -12,6 +12,7 @@ from pathlib import Path
 from bench.errors import MissingError, UsageError
 
 DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
+PATIENCE_S = 60.0
 
 
 def cache_dir() -> Path:
@@ -65,6 +66,23 @@ def atomic(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time write in `folder`; the others wait.
+
+    Raises:
+        MissingError: another process held the folder for a minute.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=PATIENCE_S):
+            yield
+    except Timeout as error:
+        raise MissingError(f"Another process keeps writing in {folder}; try again when it is done.") from error
 
 
 def read_toml(path: Path) -> str:

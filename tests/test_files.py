@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from bench import files
 from bench.errors import MissingError
-from bench.files import atomic, cache_dir, check_writable, data_dir, offline, write_text
+from bench.files import atomic, cache_dir, check_writable, data_dir, locked, offline, write_text
 
 
 def listing(folder):
@@ -119,3 +120,12 @@ def test_folders_come_from_the_environment(monkeypatch, tmp_path):
 def test_offline(monkeypatch, value, expected):
     monkeypatch.setenv("BENCH_OFFLINE", value)
     assert offline() == expected
+
+
+def test_one_process_writes_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "PATIENCE_S", 0.1)
+    with locked(tmp_path), pytest.raises(MissingError, match="Another process keeps writing"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        write_text(tmp_path / "entry.json", "mine")
+    assert (tmp_path / "entry.json").read_text() == "mine"

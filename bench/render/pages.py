@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.files import write_text
+from bench.files import locked, write_text
 from bench.leaderboard import Row
 from bench.render.markdown import BEGIN, render_markdown, sections, splice
 
@@ -27,7 +27,8 @@ def write_pages(boards: Mapping[str, Sequence[Row]], board: Path, *, check: bool
         embedded = "\n\n".join(sections(boards, base=f"{board.resolve().name}/"))
         pages[beside] = splice(text, embedded)
     stale = [path for path, text in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
-    if not check:
-        for path in stale:
-            write_text(path, pages[path])
+    if stale and not check:
+        with locked(board):
+            for path in stale:
+                write_text(path, pages[path])
     return stale
