@@ -33,10 +33,10 @@ def question(subject: Subject, images: Tensor) -> tuple[Alarm, ...]:
         images: (N, C, H, W) in [0, 1], N ≥ 2; test images, unlabelled.
     """
     alarms = []
-    asked = {"twin": subject.twin} if subject.deployed is subject.twin else {**vars(subject)}
+    asked: dict[str, Classifier] = {"twin": subject.twin}
+    if subject.deployed is not subject.twin:
+        asked["deployed"] = subject.deployed
     for name, ask in asked.items():
-        if name == "parent":
-            continue
         logits = ask(images)
         if not logits.isfinite().all():
             share = float((~logits.isfinite().all(1)).float().mean())
