@@ -1,3 +1,4 @@
+import errno
 import json
 
 import pytest
@@ -59,7 +60,7 @@ def test_an_interrupted_write_leaves_the_old_file(path, monkeypatch):
     journal.record("square", {0: True}, SEEN)
 
     def full_disk(*args, **kwargs):
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_text", full_disk)
     with pytest.raises(MissingError, match=rf"Cannot write {path}: No space left on device"):
