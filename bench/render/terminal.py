@@ -97,7 +97,7 @@ def width_of(table: Table) -> int:
         min(table.width_of(i), _ROOMY_NAME) if column.key == "recipe" else table.width_of(i)
         for i, column in enumerate(table.columns)
     ]
-    return len(_POINTER) + GUTTER * len(widths) + sum(widths) - 1
+    return len(_POINTER) + GUTTER * len(widths) + sum(widths)
 
 
 def _title(table: Table) -> Text:

@@ -45,6 +45,11 @@ def test_a_board_never_wraps(rows: Sequence[Row], width: int) -> None:
         assert len(body(text)) == len(rows)
 
 
+@pytest.mark.parametrize("width", range(64, 161))
+def test_no_figure_is_ever_cut_short(rows: Sequence[Row], width: int) -> None:
+    assert "…" not in shown(lambda console: print_board(rows, console), width)
+
+
 def test_eighty_columns_keep_what_ranks(rows: Sequence[Row]) -> None:
     text = shown(lambda console: print_board(rows, console), 80)
     for word in ("recipe", "robust", "clean", "prune50-quant8-advft", "63.2"):
