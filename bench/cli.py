@@ -70,7 +70,8 @@ def evaluate(
         with watching(_console(stderr=True)) as report:
             entry = evaluate(request, board, report)
     except KeyboardInterrupt as interrupt:
-        raise InterruptedRunError("Interrupted. The same command goes on where the attack stopped.") from interrupt
+        way_on = "The same command fine-tunes again, then goes on where the attack stopped."
+        raise InterruptedRunError(f"Interrupted. {way_on}") from interrupt
     _present(entry, board, as_json=as_json)
 
 
