@@ -9,7 +9,8 @@ from bench.entry import Entry, load_entry
 from bench.errors import UsageError
 from bench.leaderboard import tracks_on
 from bench.model import SOURCES
-from bench.recipe import STEPS, load_recipe, recipe_names, submission_names
+from bench.recipe import STEPS, load_recipe, submission_names
+from bench.recipe_words import listed_names, spell
 from bench.registry import did_you_mean
 from bench.track import load_track, track_names
 
@@ -25,7 +26,7 @@ def catalogue(what: str, board: Path) -> Names:
     """
     match what:
         case "recipes":
-            return [(name, load_recipe(name).summary) for name in recipe_names() + submission_names()]
+            return [(name, load_recipe(name).summary) for name in listed_names() + submission_names()]
         case "tracks":
             return [(name, load_track(name).about) for name in track_names()]
         case "models":
@@ -50,19 +51,28 @@ def find(name: str, board: Path) -> Entry | dict[str, Any]:
     Raises:
         UsageError: nothing has that name, or several entries do.
     """
-    if name.endswith(".json"):
-        return load_entry(Path(name))
     if name in track_names():
         track = load_track(name)
         return {**track.model_dump(mode="json"), "fingerprint": track.fingerprint}
-    if name in recipe_names() + submission_names():
+    if spell(name) is not None or name in submission_names():
         recipe = load_recipe(name)
         return {"name": recipe.name, "summary": recipe.summary, "steps": list(recipe.steps)}
+    return find_entry(name, board)
+
+
+def find_entry(name: str, board: Path) -> Entry:
+    """Return the entry called `name` ("TRACK/NAME" where several tracks have one), or the one in the file `name`.
+
+    Raises:
+        UsageError: nothing has that name, or several entries do.
+    """
+    if name.endswith(".json"):
+        return load_entry(Path(name))
     files = [path for path in entry_files(board) if name in (path.stem, f"{path.parent.name}/{path.stem}")]
     if len(files) > 1:
         raise UsageError(f"Several tracks have an entry '{name}': say {files[0].parent.name}/{name}, or another's.")
     if not files:
-        known = [*track_names(), *recipe_names(), *(path.stem for path in entry_files(board))]
+        known = [*track_names(), *listed_names(), *(path.stem for path in entry_files(board))]
         raise UsageError(f"There is no recipe, track or entry '{name}'.{did_you_mean(name, known)}")
     return load_entry(files[0])
 

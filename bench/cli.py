@@ -70,7 +70,7 @@ def evaluate(
         with watching(_console(stderr=True)) as report:
             entry = evaluate(request, board, report)
     except KeyboardInterrupt as interrupt:
-        way_on = "The same command fine-tunes again, then goes on where the attack stopped."
+        way_on = "The same command goes on: a finished model is kept, the attack where it stopped; fine-tuning repeats."
         raise InterruptedRunError(f"Interrupted. {way_on}") from interrupt
     _present(entry, board, as_json=as_json)
 
@@ -111,6 +111,20 @@ def show(
         print_entry(thing, _console())
     else:
         print_record(name, thing, _console())
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(metavar="ENTRY", help="An entry: its name or its file.")],
+    form: Annotated[str, typer.Option("--format", help="safetensors, onnx or torch-export.")] = "safetensors",
+    to: Annotated[Path | None, typer.Option(help="Folder or file; named after the entry when left out.")] = None,
+    board: Board = Path("leaderboard"),
+) -> None:
+    """Write the model behind an entry: checkpoint:FOLDER loads it again."""
+    from bench.catalogue import find_entry
+    from bench.export import export
+
+    typer.echo(f"Wrote {export(find_entry(name, board), form, to)}")
 
 
 @app.command()

@@ -83,6 +83,7 @@ class Entry(BaseModel):
         recipe: the answer.
         model: the parent's name, "bench:digits-cnn".
         seed: seeds training, calibration and fine-tuning.
+        sealed: sha256 of the folder that the model was saved in and attacked from; None where it could not be saved.
         engine: the attack implementation and its version.
         verdicts: the letters.
         agreement: of the twin and the file that ships; None where no ONNX file ships.
@@ -99,6 +100,7 @@ class Entry(BaseModel):
     recipe: RecipeRecord
     model: str
     seed: int
+    sealed: str | None = None
     engine: str
     verdicts: Verdicts
     agreement: Agreement | None
@@ -132,6 +134,15 @@ class Entry(BaseModel):
         if self.partial:
             parts.append(f"n{len(self.verdicts.letters)}")
         return "--".join(parts)
+
+    @property
+    def command(self) -> str:
+        """The command that measures it again; settings that were tried with --set stand in the recipe's steps."""
+        words = ["bench evaluate", f"--recipe {self.recipe.name.partition('+')[0]}", f"--track {self.track.name}"]
+        words += [f"--model {self.model}"] if self.model != self.track.model else []
+        words += [f"--seed {self.seed}"] if self.seed else []
+        words += [f"--n-examples {len(self.verdicts.letters)}"] if self.partial else []
+        return " ".join(words) + (" with the settings of its steps" if "+" in self.recipe.name else "")
 
     def path(self, board: Path) -> Path:
         """Return the entry's place under `board`."""

@@ -11,12 +11,11 @@ from bench.attack.engine import Trial, run_suite
 from bench.compress.bake import bake
 from bench.compress.export import deploy
 from bench.entry import Effort, Entry
-from bench.errors import UsageError
 from bench.load.datasets import load_dataset
 from bench.model import Subject
+from bench.prepare import prepare
 from bench.progress import Event, Report
 from bench.provenance import here
-from bench.recipe import Ingredients, Meter, Recipe, Step
 from bench.request import Request
 from bench.stages import (
     Clock,
@@ -39,7 +38,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
     Raises:
         BenchError: anything the user can mend, before the long work where possible.
     """
-    track, device, clock, meter = request.track, pick_device(request.device), Clock(), Meter()
+    track, device, clock = request.track, pick_device(request.device), Clock()
     # TensorFloat-32 keeps 10 bits of mantissa: the twin would no longer be what the deployed model computes.
     torch.backends.cudnn.allow_tf32 = False
     steps, n_examples = request.recipe.resolve(), request.images
@@ -49,19 +48,10 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         dataset = load_dataset(track.dataset)
         examples = dataset.test.first(n_examples)
         parent = load_parent(request, dataset, device, report)
-        subject = Subject(twin=parent, parent=parent, deployed=parent)
 
-    with clock.stage("compress and fine-tune"):
-        ingredients = Ingredients(
-            train=dataset.train,
-            threat=track.threat,
-            finetune_images=track.finetune_images,
-            generator=torch.Generator().manual_seed(request.seed),
-            device=device,
-            report=report,
-            meter=meter,
-        )
-        subject = take_steps(subject, steps, request.recipe, ingredients)
+    made = prepare(request, parent, steps, dataset, device, report)
+    subject = made.subject
+    clock.seconds["compress and fine-tune"] = made.seconds
 
     with clock.stage("deploy"):
         report(Event(stage="deploy"))
@@ -94,14 +84,15 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         recipe=recipe_record(request.recipe, steps),
         model=str(request.model),
         seed=request.seed,
+        sealed=made.digest,
         engine=reference.NAME,
         verdicts=Verdicts.of(attacks=outcome.attacks, letters=outcome.letters, alarms=raised),
         agreement=agrees,
         efficiency=efficiency,
         parent=parent_efficiency,
         effort=Effort(
-            finetune_forward=meter.forward,
-            finetune_backward=meter.backward,
+            finetune_forward=made.meter.forward,
+            finetune_backward=made.meter.backward,
             attack_forward=sum(record.forward for record in outcome.records.values()),
             attack_backward=sum(record.backward for record in outcome.records.values()),
             seconds=clock.seconds,
@@ -111,18 +102,3 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
     entry.save(board)
     journal.forget()
     return entry
-
-
-def take_steps(subject: Subject, steps: tuple[Step, ...], recipe: Recipe, ingredients: Ingredients) -> Subject:
-    """Apply a recipe's steps in order.
-
-    Raises:
-        UsageError: a step refuses the subject it is given; the sentence names the step.
-    """
-    for table, step in zip(recipe.steps, steps, strict=True):
-        ingredients.report(Event(stage=table["step"]))
-        try:
-            subject = step(subject, ingredients)
-        except UsageError as error:
-            raise UsageError(f"Recipe {recipe.name}, step {table['step']}: {error}") from error
-    return subject

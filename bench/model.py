@@ -21,7 +21,7 @@ SOURCES = {
     "timm": "timm's pretrained models: timm:NAME",
     "torchvision": "torchvision's pretrained models: torchvision:NAME",
     "autoattack": "the CIFAR-10 ResNet-18 that ships with AutoAttack: autoattack:resnet18",
-    "checkpoint": "weights in a file: checkpoint:FILE@ARCHITECTURE[@NORMALIZATION]",
+    "checkpoint": "weights in a file, checkpoint:FILE@ARCHITECTURE[@NORMALIZATION], or an exported model's FOLDER",
     "python": "your own function that returns an nn.Module: python:FILE.py:FUNCTION (needs --trust)",
 }
 

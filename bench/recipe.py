@@ -7,7 +7,6 @@ import hashlib
 import json
 import tomllib
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from bench.errors import UsageError
 from bench.files import read_toml
 from bench.progress import Report
+from bench.recipe_words import listed_names, spell, words
 from bench.registry import Registry, did_you_mean
 
 if TYPE_CHECKING:
@@ -143,19 +143,14 @@ def fingerprint(complete: tuple[dict[str, Any], ...]) -> str:
     return hashlib.sha256(json.dumps(complete, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with the bench."""
-    folder = resources.files("bench") / "recipes"
-    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
-
-
 def submission_names(submissions: Path = Path("submissions")) -> list[str]:
-    """Names of the submissions in the current folder; one named like a built-in recipe is out of reach."""
-    return sorted({path.parent.name for path in submissions.glob("*/recipe.toml")} - set(recipe_names()))
+    """Names of the submissions in the current folder; one that spells a recipe of the bench is out of reach."""
+    names = {path.parent.name for path in submissions.glob("*/recipe.toml")}
+    return sorted(name for name in names if spell(name) is None)
 
 
 def load_recipe(name: str, *, submissions: Path = Path("submissions")) -> Recipe:
-    """Find a recipe: one that comes with the bench, a submission's, or a `.toml` file of your own.
+    """Find a recipe: one that its name spells, a submission's, or a `.toml` file of your own.
 
     Raises:
         UsageError: no such recipe, or the file says something a recipe cannot say.
@@ -164,17 +159,16 @@ def load_recipe(name: str, *, submissions: Path = Path("submissions")) -> Recipe
         path = Path(name)
         if not path.is_file():
             raise UsageError(f"There is no recipe file {path}.")
-        if path.stem in recipe_names() + submission_names(submissions):
+        if spell(path.stem) is not None or path.stem in submission_names(submissions):
             raise UsageError(f"There is a recipe called {path.stem} already; give {path} a name of its own.")
         return parse_recipe(read_toml(path), name=path.stem)
-    if name in recipe_names():
-        text = (resources.files("bench") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
-        return parse_recipe(text, name=name)
+    if (spelt := spell(name)) is not None:
+        summary, steps = spelt
+        return Recipe(name=name, summary=summary, steps=tuple(steps))
     if (path := submissions / name / "recipe.toml").is_file():
         return parse_recipe(read_toml(path), name=name)
-    raise UsageError(
-        f"There is no recipe '{name}'.{did_you_mean(name, recipe_names() + submission_names(submissions))}"
-    )
+    known = listed_names() + submission_names(submissions)
+    raise UsageError(f"There is no recipe '{name}'.{did_you_mean(name, known)} Words: {', '.join(words())}.")
 
 
 def parse_recipe(text: str, *, name: str) -> Recipe:

@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from torch import nn
 from bench.attack import alarms, reference
 from bench.attack.engine import SHARD, Outcome, Trial, estimate_seconds
 from bench.compress.export import Artefact, OnnxClassifier, agreement
+from bench.compress.sealed import unseal
 from bench.dataset import Dataset, Examples
 from bench.efficiency import Efficiency, Latency
 from bench.entry import Agreement, RecipeRecord
@@ -28,7 +28,8 @@ from bench.load.models import load_model
 from bench.measure.latency import measure_latency
 from bench.measure.macs import count_macs
 from bench.measure.size import count_parameters
-from bench.model import ModelSpec, Subject, Task
+from bench.model import Subject, Task
+from bench.prepare import code_digest, digest_of_weights, own_code
 from bench.progress import Report
 from bench.recipe import Recipe, Step, fingerprint, settings
 from bench.request import Request
@@ -97,8 +98,12 @@ def load_parent(request: Request, dataset: Dataset, device: torch.device, report
             stage="train the parent",
         )
 
-    network = load_model(request.model, task, trust=request.trust, fit=fit)
+    network = load_model(request.model, task, trust=request.trust, fit=fit, unseal=_network)
     return channels_last(network, dataset.image_shape).to(device)
+
+
+def _network(folder: Path) -> nn.Module:
+    return unseal(folder, torch.device("cpu")).network
 
 
 def compare_twin(subject: Subject, artefact: Artefact, examples: Examples, device: torch.device) -> Agreement | None:
@@ -119,21 +124,15 @@ def estimate(trial: Trial, suite: str) -> str:
 def open_journal(request: Request, trial: Trial, artefact: Artefact) -> FileJournal:
     """Open the journal of exactly this evaluation: same weights, same question, same engine, same images."""
     digest = hashlib.sha256(artefact.data)
-    tensors = {**trial.subject.twin.state_dict(), "images": trial.examples.images, "labels": trial.examples.labels}
-    for name, tensor in sorted(tensors.items()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    code = (metadata.version("bench"), reference.NAME, str(SHARD), str(request.model), *_own_code(request.model))
-    digest.update("\n".join((request.track.fingerprint, *code)).encode())
+    for tensor in (trial.examples.images, trial.examples.labels):
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    decisive = (request.track.fingerprint, digest_of_weights(trial.subject.twin), reference.NAME, str(SHARD))
+    code = (str(request.model), *own_code(request.model), code_digest("attack"))
+    digest.update("\n".join((*decisive, *code)).encode())
     journal = FileJournal(cache_dir() / "unfinished" / f"{digest.hexdigest()[:24]}.json")
     if request.fresh:
         journal.forget()
     return journal
-
-
-def _own_code(model: ModelSpec) -> tuple[str, ...]:
-    """Return the source of a `python:` model: its forward pass may change while its weights stay."""
-    files = [part.partition(".py:")[0] + ".py" for part in f"{model}".split("python:")[1:]]
-    return tuple(Path(file).read_text(encoding="utf-8") for file in files)
 
 
 def raise_alarms(trial: Trial, outcome: Outcome, agrees: Agreement | None) -> tuple[Alarm, ...]:

@@ -6,7 +6,8 @@ from factories import make_entry
 from bench.catalogue import catalogue, entry_files, find
 from bench.errors import UsageError
 from bench.model import SOURCES
-from bench.recipe import STEPS, recipe_names
+from bench.recipe import STEPS
+from bench.recipe_words import listed_names
 from bench.track import load_track, track_names
 
 
@@ -37,7 +38,7 @@ def test_every_name_has_a_line_about_it(what, board):
 
 
 def test_nothing_is_left_out(board):
-    assert [name for name, _ in catalogue("recipes", board)] == recipe_names()
+    assert [name for name, _ in catalogue("recipes", board)] == listed_names()
     assert [name for name, _ in catalogue("tracks", board)] == track_names()
     assert [name for name, _ in catalogue("steps", board)] == list(STEPS)
     assert {name.partition(":")[0] for name, _ in catalogue("models", board)} == set(SOURCES)
@@ -58,7 +59,7 @@ def test_an_unknown_kind_is_answered_with_the_nearest(board):
         catalogue("recipe", board)
 
 
-@pytest.mark.parametrize("name", [*recipe_names(), *track_names()])
+@pytest.mark.parametrize("name", [*listed_names(), *track_names()])
 def test_every_recipe_and_track_is_found(name, board):
     assert find(name, board)["name"] == name
 
@@ -83,7 +84,7 @@ def test_an_entry_of_several_tracks_must_be_told_apart(board):
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("quant9", "quant8"), ("digits", "digits-linf-v1"), ("bench-digits-cnn--non", "--none")]
+    ("name", "near"), [("quant99", "quant8"), ("digits", "digits-linf-v1"), ("bench-digits-cnn--non", "--none")]
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name, near, board):
     with pytest.raises(UsageError, match=f"There is no recipe, track or entry '{name}'.*{near}"):
@@ -107,6 +108,6 @@ def test_a_submission_cannot_take_the_name_of_a_recipe(tmp_path, board):
     folder = tmp_path / "submissions" / "quant8"
     folder.mkdir(parents=True)
     (folder / "recipe.toml").write_text('summary = "Not the built-in one"')
-    assert [name for name, _ in catalogue("recipes", board)] == recipe_names()
+    assert [name for name, _ in catalogue("recipes", board)] == listed_names()
     assert "Not the built-in one" not in dict(catalogue("recipes", board)).values()
     assert find("quant8", board)["steps"]

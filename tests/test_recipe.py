@@ -11,10 +11,10 @@ from bench.recipe import (
     load_recipe,
     override,
     parse_recipe,
-    recipe_names,
     settings,
     submission_names,
 )
+from bench.recipe_words import listed_names, spell
 
 
 def parse(steps, summary="A recipe"):
@@ -41,7 +41,7 @@ def sentence(act):
 # What comes with the bench:
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", listed_names())
 def test_every_recipe_loads_and_resolves(name):
     recipe = load_recipe(name)
     assert recipe.name == name
@@ -55,7 +55,7 @@ def test_the_untouched_parent_is_a_recipe_without_steps():
 
 
 def test_recipes_do_what_their_names_say():
-    for name in recipe_names():
+    for name in listed_names():
         parts, steps = name.split("-"), [table["step"] for table in load_recipe(name).steps]
         assert ("quantize" in steps) == any(part.startswith("quant") for part in parts)
         assert ("prune-channels" in steps) == any(part.startswith("prune") for part in parts)
@@ -63,8 +63,38 @@ def test_recipes_do_what_their_names_say():
         assert ("finetune-adversarial" in steps) == ("advft" in parts)
 
 
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("prune30-quant4-advft", ["prune-channels", "quantize", "finetune-adversarial"]),
+        ("prune50-ft-quant8", ["prune-channels", "finetune-clean", "quantize"]),
+        ("advft", ["finetune-adversarial"]),
+    ],
+)
+def test_any_sequence_of_words_is_a_recipe(name, steps):
+    recipe = load_recipe(name)
+    assert [table["step"] for table in recipe.steps] == steps
+    assert len(recipe.resolve()) == len(steps)
+
+
+def test_words_carry_their_numbers():
+    (prune, quantize) = load_recipe("prune30-quant4").steps
+    assert prune["ratio"] == 0.3
+    assert (quantize["weight_bits"], quantize["activation_bits"], quantize["first_last_bits"]) == (4, 4, 8)
+    (binary,) = load_recipe("quant1w").steps
+    assert (binary["weight_bits"], binary["activation_bits"]) == (1, 8)
+    assert "first_last_bits" not in load_recipe("quant8").steps[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "quant", "quant1", "quant17", "quant08", "prune5", "prune05", "none-ft", "quant8-"]
+)
+def test_a_name_that_is_not_made_of_words_spells_nothing(name):
+    assert spell(name) is None
+
+
 def test_no_two_recipes_are_the_same():
-    assert len({digits_of(load_recipe(name)) for name in recipe_names()}) == len(recipe_names())
+    assert len({digits_of(load_recipe(name)) for name in listed_names()}) == len(listed_names())
 
 
 @pytest.mark.parametrize("name", sorted(STEPS))
@@ -166,7 +196,7 @@ def test_an_unknown_step_names_the_place_and_is_answered_with_the_nearest():
 
 def test_an_unknown_recipe_is_answered_with_the_nearest():
     assert sentence(lambda: load_recipe("quant8-advtf")) == (
-        "There is no recipe 'quant8-advtf'. Did you mean 'quant8-advft'?"
+        "There is no recipe 'quant8-advtf'. Did you mean 'quant8-advft'? Words: pruneNN, quantB, quant1w, ft, advft."
     )
 
 

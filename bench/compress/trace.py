@@ -29,7 +29,9 @@ def attribute(module: nn.Module, path: str) -> Any:
     return reduce(getattr, path.split("."), module)
 
 
-def trace(model: nn.Module, image_shape: tuple[int, int, int], device: torch.device) -> fx.GraphModule:
+def trace(
+    model: nn.Module, image_shape: tuple[int, int, int], device: torch.device, *, fold: bool = True
+) -> fx.GraphModule:
     """Return a copy of the network as a graph, in eval mode, batch-norm folded where that is exact.
 
     Guarantees:
@@ -39,6 +41,7 @@ def trace(model: nn.Module, image_shape: tuple[int, int, int], device: torch.dev
         model: maps (N, C, H, W) to (N, K).
         image_shape: (C, H, W).
         device: where the graph will run; tensors made in `forward` stay there.
+        fold: whether to fold batch-norm; without, the logits are the same bit for bit.
 
     Raises:
         UsageError: torch.export cannot follow the network.
@@ -52,8 +55,8 @@ def trace(model: nn.Module, image_shape: tuple[int, int, int], device: torch.dev
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(
-            f"Cannot quantise {type(model).__name__}: torch.export cannot trace it with a free batch size ({first}); "
-            "quantisation needs a network without data-dependent Python branches."
+            f"Cannot trace {type(model).__name__}: torch.export cannot follow it with a free batch size ({first}); "
+            "this needs a network without data-dependent Python branches."
         ) from error
     guards = {"check_guards": False} if "check_guards" in inspect.signature(exported.module).parameters else {}
     root = exported.module(**guards)
@@ -61,7 +64,8 @@ def trace(model: nn.Module, image_shape: tuple[int, int, int], device: torch.dev
     _plain_signature(graph)
     _out_of_place(graph)
     _drop_identities(graph)
-    _fold_batch_norm(root, graph)
+    if fold:
+        _fold_batch_norm(root, graph)
     graph.eliminate_dead_code()
     for node in graph.nodes:
         node.meta.clear()
@@ -174,6 +178,6 @@ def _check(model: nn.Module, traced: nn.Module, images: Tensor) -> None:
     gap = float((expected - got).norm() / expected.norm().clamp_min(1e-12))
     if not gap < 1e-3:
         raise UsageError(
-            f"Cannot quantise {type(model).__name__}: its traced graph differs from it by {gap:.2g} (relative); "
+            f"Cannot trace {type(model).__name__}: its traced graph differs from it by {gap:.2g} (relative); "
             "in-place operations on views may be the reason."
         )

@@ -62,7 +62,8 @@ def parse_checkpoint(name: str) -> tuple[Path, ModelSpec, str]:
     if not marks or not name[: marks[-1].start()]:
         raise UsageError(
             "Expected checkpoint:FILE@ARCHITECTURE[@NORMALIZATION], with an architecture such as bench:resnet20, "
-            f"timm:resnet18 or python:FILE.py:FUNCTION (for example {_EXAMPLE}), got 'checkpoint:{name}'."
+            f"timm:resnet18 or python:FILE.py:FUNCTION (for example {_EXAMPLE}), or the folder of an exported model; "
+            f"got 'checkpoint:{name}'."
         )
     architecture, normalization = name[marks[-1].end() :], "none"
     if "@" in architecture:

@@ -22,8 +22,11 @@ __all__ = ["Fit", "Schedule", "list_models", "load_model"]
 Fit = Callable[[nn.Module, Schedule], None]
 """Trains a network in place, on training images that whoever made the function has chosen."""
 
+Unseal = Callable[[Path], nn.Module]
+"""Loads a compressed model that the bench saved in a folder."""
 
-def load_model(spec: ModelSpec, task: Task, *, trust: bool, fit: Fit) -> nn.Module:
+
+def load_model(spec: ModelSpec, task: Task, *, trust: bool, fit: Fit, unseal: Unseal) -> nn.Module:
     """Return the model `spec` names, checked against `task`.
 
     Args:
@@ -31,6 +34,7 @@ def load_model(spec: ModelSpec, task: Task, *, trust: bool, fit: Fit) -> nn.Modu
         task: the data set it must classify.
         trust: whether code in the user's own files may run.
         fit: called at most once, when a small network of the bench's own has to be trained first.
+        unseal: opens the folder of a compressed model.
 
     Returns:
         A float32 network on the CPU in eval mode: images (N, C, H, W) in [0, 1] → logits (N, K), with any
@@ -43,7 +47,11 @@ def load_model(spec: ModelSpec, task: Task, *, trust: bool, fit: Fit) -> nn.Modu
         UsageError: the name is wrong, or the model does not fit the task.
         MissingError: weights, a file or a package are absent.
     """
-    network = _SOURCES[spec.source](spec.name, task, trust, fit)
+    folder = Path(spec.name).expanduser() if spec.source == "checkpoint" else None
+    if folder is not None and folder.is_dir():
+        network = unseal(folder)
+    else:
+        network = _SOURCES[spec.source](spec.name, task, trust, fit)
     network = network.cpu().float().eval()
     _check_fits(network, spec, task)
     return network

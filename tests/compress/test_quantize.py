@@ -145,5 +145,5 @@ class Branching(torch.nn.Module):
 
 
 def test_a_network_that_cannot_be_traced_is_named(conv, ingredients):
-    with pytest.raises(UsageError, match=r"Cannot quantise Branching.*traced|trace"):
+    with pytest.raises(UsageError, match=r"Cannot trace Branching"):
         Quantize()(dataclasses.replace(conv, twin=Branching()), ingredients())

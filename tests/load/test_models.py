@@ -37,7 +37,10 @@ def load(name, task=CIFAR, *, trust=False, fit=None):
     def no_training(network, schedule):
         raise AssertionError(f"training {name} was not expected")
 
-    return load_model(ModelSpec.parse(name), task, trust=trust, fit=fit or no_training)
+    def no_folder(path):
+        raise AssertionError(f"{path} was not expected to be a folder")
+
+    return load_model(ModelSpec.parse(name), task, trust=trust, fit=fit or no_training, unseal=no_folder)
 
 
 def sentence(name, task=CIFAR, error=UsageError, **options):

@@ -1,0 +1,182 @@
+"""Apply a recipe, once: the finished model is sealed in a folder, and the attack starts from what the folder holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import metadata, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from bench.compress.sealed import Sealed, is_sealed, seal, unseal
+from bench.dataset import Dataset
+from bench.errors import MissingError, UsageError
+from bench.files import cache_dir
+from bench.model import ModelSpec, Subject
+from bench.progress import Event, Report
+from bench.recipe import Ingredients, Meter, Recipe, Step, settings
+from bench.request import Request
+
+if TYPE_CHECKING:
+    from bench.entry import Entry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What came out of a recipe.
+
+    Attributes:
+        subject: its twin is the network that was saved and loaded again, where it could be.
+        digest: names exactly this model; None where it could not be saved.
+        meter: what fine-tuning cost.
+        seconds: how long compressing and fine-tuning took, whenever that was.
+    """
+
+    subject: Subject
+    digest: str | None
+    meter: Meter
+    seconds: float
+
+
+def prepare(
+    request: Request, parent: nn.Module, steps: tuple[Step, ...], dataset: Dataset, device: torch.device, report: Report
+) -> Prepared:
+    """Apply the recipe to the parent; or find the model that the same question has given before.
+
+    Guarantees:
+        The network that is returned is the one in the folder, not the one that the steps left in memory.
+
+    Raises:
+        UsageError: a step refuses the subject it is given; the sentence names the step.
+    """
+    folder = cache_dir() / "compressed" / _key(request, parent, steps, dataset, device)
+    kept = None if request.fresh else _recall(folder, device)
+    if kept is not None:
+        report(Event(stage="compress", note="the model of an earlier run, from the cache (--fresh makes it again)"))
+        return _prepared(kept, parent)
+    meter, started = Meter(), time.perf_counter()
+    ingredients = Ingredients(
+        train=dataset.train,
+        threat=request.track.threat,
+        finetune_images=request.track.finetune_images,
+        generator=torch.Generator().manual_seed(request.seed),
+        device=device,
+        report=report,
+        meter=meter,
+    )
+    subject = take_steps(Subject(twin=parent, parent=parent, deployed=parent), steps, request.recipe, ingredients)
+    seconds = round(time.perf_counter() - started, 2)
+    about = {
+        "model": str(request.model),
+        "dataset": dataset.name,
+        "track": request.track.name,
+        "recipe": request.recipe.name,
+        "steps": list(settings(steps, request.recipe)),
+        "seed": request.seed,
+        "finetuning": asdict(meter),
+        "seconds": seconds,
+    }
+    try:
+        seal(subject.twin, dataset.image_shape, about, folder)
+    except UsageError as error:
+        report(Event(stage="compress", note=f"cannot be saved, so it is attacked as it is in memory: {error}"))
+        return Prepared(subject=subject, digest=None, meter=meter, seconds=seconds)
+    return _prepared(unseal(folder, device), parent)
+
+
+def take_steps(subject: Subject, steps: tuple[Step, ...], recipe: Recipe, ingredients: Ingredients) -> Subject:
+    """Apply a recipe's steps in order.
+
+    Raises:
+        UsageError: a step refuses the subject it is given; the sentence names the step.
+    """
+    for table, step in zip(recipe.steps, steps, strict=True):
+        ingredients.report(Event(stage=table["step"]))
+        try:
+            subject = step(subject, ingredients)
+        except UsageError as error:
+            raise UsageError(f"Recipe {recipe.name}, step {table['step']}: {error}") from error
+    return subject
+
+
+def sealed_folder(entry: Entry) -> Path:
+    """Return the folder that holds exactly the model an entry was measured on.
+
+    Raises:
+        MissingError: it could not be saved then, or this machine does not have it.
+    """
+    from bench.compress.sealed import digest_of
+
+    if entry.sealed is None:
+        raise MissingError(f"The model of {entry.name} could not be saved; only its recipe can make it again.")
+    for folder in sorted((cache_dir() / "compressed").glob("*")):
+        if is_sealed(folder) and digest_of(folder) == entry.sealed:
+            return folder
+    raise MissingError(
+        f"The model of {entry.name} is not in {cache_dir() / 'compressed'}; make it again: {entry.command}."
+    )
+
+
+def own_code(model: ModelSpec) -> tuple[str, ...]:
+    """Return the source of a `python:` model: its forward pass may change while its weights stay."""
+    files = [part.partition(".py:")[0] + ".py" for part in f"{model}".split("python:")[1:]]
+    return tuple(Path(file).read_text(encoding="utf-8") for file in files)
+
+
+def digest_of_weights(model: nn.Module) -> str:
+    """Return a sha256 over the names and values of everything in a model's state."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@cache
+def code_digest(*packages: str) -> str:
+    """Return a sha256 over the source of some of the bench's packages: what other code made is not found again."""
+    digest = hashlib.sha256(metadata.version("bench").encode())
+    for package in packages:
+        for file in sorted((resources.files("bench") / package).iterdir(), key=lambda file: file.name):
+            if file.name.endswith(".py"):
+                digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _key(request: Request, parent: nn.Module, steps: tuple[Step, ...], dataset: Dataset, device: torch.device) -> str:
+    """Return a name for the question: everything that decides what the steps make of the parent."""
+    train = dataset.train
+    some = train.images[:: max(1, len(train) // 256)]
+    asked: dict[str, Any] = {
+        "parent": digest_of_weights(parent),
+        "own code": own_code(request.model),
+        "steps": settings(steps, request.recipe),
+        "seed": request.seed,
+        "budget": request.track.finetune_images,
+        "threat": (request.track.norm, str(request.track.eps)),
+        "train": (dataset.name, list(train.images.shape), hashlib.sha256(some.cpu().numpy().tobytes()).hexdigest()),
+        "code": code_digest("compress", "finetune"),
+        "device": device.type,
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:24]
+
+
+def _recall(folder: Path, device: torch.device) -> Sealed | None:
+    try:
+        return unseal(folder, device) if is_sealed(folder) else None
+    except UsageError:  # our own file, cut short by a crash: worth a new one, not a message
+        return None
+
+
+def _prepared(sealed: Sealed, parent: nn.Module) -> Prepared:
+    return Prepared(
+        subject=Subject(twin=sealed.network, parent=parent, deployed=sealed.network),
+        digest=sealed.digest,
+        meter=Meter(**sealed.about["finetuning"]),
+        seconds=sealed.about["seconds"],
+    )

@@ -1,0 +1,72 @@
+"""The names of the recipes that come with the bench: `prune50-quant8-advft` is three words, and each word is a step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Table = dict[str, Any]
+
+_COMPRESSIONS = (
+    "none",
+    *(f"quant{bits}" for bits in (16, 8, 6, 4, 3, 2)),
+    "quant1w",
+    *(f"prune{percent}" for percent in range(10, 100, 10)),
+    "prune50-quant8",
+    "prune50-quant4",
+)
+
+
+def listed_names() -> list[str]:
+    """Return the names worth listing: each kind of compression by itself, then fine-tuned clean, then adversarially.
+
+    Any other sequence of the same words is a recipe, too.
+    """
+    return ["none", *(name + end for name in _COMPRESSIONS[1:] for end in ("", "-ft", "-advft"))]
+
+
+def spell(name: str) -> tuple[str, list[Table]] | None:
+    """Return (one-line summary, step tables) of the recipe that a name spells; None if it spells none."""
+    if name == "none":
+        return "The parent as it is: what every other row is compared with", []
+    found = [_read(word) for word in name.split("-")]
+    if not all(found):
+        return None
+    phrases, steps = zip(*(pair for pair in found if pair), strict=True)
+    summary = ", then ".join(phrases)
+    return summary[0].upper() + summary[1:], list(steps)
+
+
+def _read(word: str) -> tuple[str, Table] | None:
+    """Return (phrase, step table) of one word."""
+    for pattern, make in _WORDS.items():
+        if match := re.fullmatch(pattern, word):
+            return make(*match.groups())
+    return None
+
+
+def _quantize(weight: int, activation: int) -> tuple[str, Table]:
+    table: Table = {"step": "quantize", "weight_bits": weight, "activation_bits": activation}
+    if min(weight, activation) < 8:
+        # Few levels need the best range, steps that learn, and ends that are finer (Esser et al., 2020).
+        table |= {"first_last_bits": 8}
+    return f"W{weight}A{activation}", table
+
+
+_TWO_DIGITS = r"([1-9]\d)"
+_WORDS: dict[str, Callable[..., tuple[str, Table]]] = {
+    rf"prune{_TWO_DIGITS}": lambda percent: (
+        f"{percent} % of all channels removed",
+        {"step": "prune-channels", "ratio": int(percent) / 100},
+    ),
+    r"quant([2-9]|1[0-6])": lambda bits: _quantize(int(bits), int(bits)),
+    r"quant1w": lambda: _quantize(1, 8),
+    r"ft": lambda: ("clean fine-tuning", {"step": "finetune-clean"}),
+    r"advft": lambda: ("adversarial fine-tuning", {"step": "finetune-adversarial"}),
+}
+
+
+def words() -> Iterator[str]:
+    """Yield the words as people write them."""
+    yield from ("pruneNN", "quantB", "quant1w", "ft", "advft")
