@@ -58,7 +58,7 @@ class PruneChannels:
         """Return the subject with a narrower twin.
 
         Raises:
-            UsageError: it is quantised, sparse or without a head that can be told, cannot be pruned, or came out no cheaper.
+            UsageError: it is quantised or sparse already, has no head that can be told, or came out no cheaper.
         """
         if is_quantized(subject.twin):
             raise UsageError("Pruning cannot follow quantisation; put the prune-channels step before quantize.")

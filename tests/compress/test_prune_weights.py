@@ -49,8 +49,8 @@ def inner(model: nn.Module) -> list[nn.Module]:
     return [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)][1:-1]
 
 
-def given(ingredients, epochs: int = 7) -> Ingredients:
-    """Ingredients with a budget: 7 epochs of 512 images in batches of 64 are 56 steps."""
+def given(ingredients, epochs: int = 2) -> Ingredients:
+    """Ingredients with a budget: 2 epochs of 512 images in batches of 16 are 64 steps."""
     return dataclasses.replace(ingredients(), finetune_images=epochs * 512)
 
 
@@ -120,11 +120,15 @@ def test_two_of_four_keeps_the_largest_two():
 
 
 @pytest.mark.parametrize("settings", [{"sparsity": 0.9}, {"pattern": "2:4"}], ids=["sparse90", "nm24"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_zeros_are_the_same_zeros_after_quantisation_and_fine_tuning(either, ingredients, settings, optimizer):
-    sparse = PruneWeights(**settings)(either, ingredients())
+@pytest.mark.parametrize(("network", "optimizer"), [("conv", "sgd"), ("residual", "sgd"), ("residual", "adamw")])
+def test_zeros_are_the_same_zeros_after_quantisation_and_fine_tuning(
+    request, ingredients, settings, network, optimizer
+):
+    sparse = PruneWeights(**settings)(request.getfixturevalue(network), ingredients())
     quantized = Quantize(calibration_images=64)(sparse, ingredients())
-    step = FinetuneClean(epochs=7, optimizer=optimizer, learning_rate=3e-3, momentum=0.9, weight_decay=0.05)
+    step = FinetuneClean(
+        epochs=2, batch_size=16, optimizer=optimizer, learning_rate=3e-3, momentum=0.9, weight_decay=0.05
+    )
     tuned = step(quantized, given(ingredients))
     assert tuned.sparse
     before, after = dict(quantized.twin.named_parameters()), dict(tuned.twin.named_parameters())
@@ -135,8 +139,8 @@ def test_zeros_are_the_same_zeros_after_quantisation_and_fine_tuning(either, ing
             assert torch.equal(weight == 0, after[name] == 0)
             counts.append(((weight == 0).sum().item(), in_fours(after[name]).min().item()))
     # Folding batch-norm neither added nor lost any.
-    expected = [int((module.weight == 0).sum()) for module in inner(sparse.twin)]
-    assert [count for count, _ in counts if count] == expected
+    expected = sorted(int((module.weight == 0).sum()) for module in inner(sparse.twin))
+    assert sorted(count for count, _ in counts if count) == expected
     if "pattern" in settings:
         assert [fewest for count, fewest in counts if count] == [2] * len(expected)
 
@@ -152,7 +156,7 @@ def test_zeros_stay_through_adversarial_fine_tuning_of_the_float_model(conv, ing
 def test_without_the_mark_zeros_grow_again(conv, ingredients):
     sparse = PruneWeights(sparsity=0.8)(conv, ingredients())
     tuned = FinetuneClean(epochs=1)(dataclasses.replace(sparse, sparse=False), given(ingredients, 1))
-    assert all(zeros(module) < 0.2 for module in inner(tuned.twin))
+    assert zeros(tuned.twin.conv2) < 0.1
 
 
 def test_fine_tuning_wins_the_accuracy_back(conv, ingredients, examples):
@@ -160,7 +164,7 @@ def test_fine_tuning_wins_the_accuracy_back(conv, ingredients, examples):
         return (model(examples.pixels()).argmax(1) == examples.labels).float().mean().item()
 
     sparse = PruneWeights(sparsity=0.95)(conv, ingredients())
-    tuned = FinetuneClean(epochs=4)(sparse, given(ingredients))
+    tuned = FinetuneClean(epochs=4)(sparse, given(ingredients, 4))
     assert accuracy(tuned.twin) > max(0.9, accuracy(sparse.twin))
 
 
@@ -195,7 +199,7 @@ def test_what_would_undo_zeros_is_refused(conv, ingredients):
 
 def test_a_network_without_layers_to_prune_is_refused(conv, ingredients):
     two = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(400, CLASSES)).eval()
-    with pytest.raises(UsageError, match=r"to prune besides its first and its last|besides its first and its last, "):
+    with pytest.raises(UsageError, match="besides its first and its last, found none to prune"):
         PruneWeights()(dataclasses.replace(conv, twin=two), ingredients())
 
 
