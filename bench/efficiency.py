@@ -39,6 +39,7 @@ class Efficiency(BaseModel):
         parameters: number of weights and biases.
         nonzeros: how many of them are not zero.
         bytes: size of the artefact a user ships.
+        compressed_bytes: size of its numbers with the zeros left out; None where no step made the model sparse.
         artefact: "onnx-int8", "onnx-float32", "torch" or "simulated" (no integer kernels exist for its bits).
         integer_macs: share of MACs that run as integer operations; None where nothing is quantised.
         latency: of the deployed artefact; None where it is simulated.
@@ -50,9 +51,15 @@ class Efficiency(BaseModel):
     parameters: int
     nonzeros: int
     bytes: int
+    compressed_bytes: int | None = None
     artefact: str
     integer_macs: float | None = None
     latency: Latency | None = None
+
+    @property
+    def sparsity(self) -> float:
+        """Share of parameters that are zero."""
+        return 1 - self.nonzeros / self.parameters if self.parameters else 0.0
 
     @property
     def flops(self) -> int:

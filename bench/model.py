@@ -76,8 +76,10 @@ class Subject:
         twin: what gradients go through; equal to `deployed` up to float rounding.
         parent: the model before compression.
         deployed: what a user would run (an int8 ONNX Runtime session, say); it has the last word.
+        sparse: whether zeros in the twin's weights stay zero while it is trained.
     """
 
     twin: nn.Module
     parent: nn.Module
     deployed: Classifier
+    sparse: bool = False

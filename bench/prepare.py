@@ -79,6 +79,7 @@ def prepare(
         "recipe": request.recipe.name,
         "steps": list(settings(steps, request.recipe)),
         "seed": request.seed,
+        "sparse": subject.sparse,
         "finetuning": asdict(meter),
         "seconds": seconds,
     }
@@ -175,7 +176,7 @@ def _recall(folder: Path, device: torch.device) -> Sealed | None:
 
 def _prepared(sealed: Sealed, parent: nn.Module) -> Prepared:
     return Prepared(
-        subject=Subject(twin=sealed.network, parent=parent, deployed=sealed.network),
+        subject=Subject(twin=sealed.network, parent=parent, deployed=sealed.network, sparse=sealed.about["sparse"]),
         digest=sealed.digest,
         meter=Meter(**sealed.about["finetuning"]),
         seconds=sealed.about["seconds"],

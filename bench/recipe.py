@@ -30,6 +30,8 @@ STEPS = Registry(
     {
         "quantize": "bench.compress.quantize:Quantize",
         "prune-channels": "bench.compress.prune_channels:PruneChannels",
+        "prune-weights": "bench.compress.prune_weights:PruneWeights",
+        "low-rank": "bench.compress.low_rank:LowRank",
         "finetune-clean": "bench.finetune.clean:FinetuneClean",
         "finetune-adversarial": "bench.finetune.adversarial:FinetuneAdversarial",
     },

@@ -13,6 +13,9 @@ _COMPRESSIONS = (
     *(f"quant{bits}" for bits in (16, 8, 6, 4, 3, 2)),
     "quant1w",
     *(f"prune{percent}" for percent in range(10, 100, 10)),
+    "sparse90",
+    "nm24",
+    "lowrank50",
     "prune50-quant8",
     "prune50-quant4",
 )
@@ -60,6 +63,15 @@ _WORDS: dict[str, Callable[..., tuple[str, Table]]] = {
         f"{percent} % of all channels removed",
         {"step": "prune-channels", "ratio": int(percent) / 100},
     ),
+    rf"sparse{_TWO_DIGITS}": lambda percent: (
+        f"{percent} % of all weights zero",
+        {"step": "prune-weights", "sparsity": int(percent) / 100},
+    ),
+    r"nm24": lambda: ("two of every four weights zero", {"step": "prune-weights", "pattern": "2:4"}),
+    rf"lowrank{_TWO_DIGITS}": lambda percent: (
+        f"{percent} % of MACs removed by low rank",
+        {"step": "low-rank", "ratio": int(percent) / 100},
+    ),
     r"quant([2-9]|1[0-6])": lambda bits: _quantize(int(bits), int(bits)),
     r"quant1w": lambda: _quantize(1, 8),
     r"ft": lambda: ("clean fine-tuning", {"step": "finetune-clean"}),
@@ -69,4 +81,4 @@ _WORDS: dict[str, Callable[..., tuple[str, Table]]] = {
 
 def words() -> Iterator[str]:
     """Yield the words as people write them."""
-    yield from ("pruneNN", "quantB", "quant1w", "ft", "advft")
+    yield from ("pruneNN", "sparseNN", "nm24", "lowrankNN", "quantB", "quant1w", "ft", "advft")

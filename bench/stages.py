@@ -27,7 +27,7 @@ from bench.load.layout import channels_last
 from bench.load.models import load_model
 from bench.measure.latency import measure_latency
 from bench.measure.macs import count_macs
-from bench.measure.size import count_parameters
+from bench.measure.size import compressed_bytes, count_parameters
 from bench.model import Subject, Task
 from bench.prepare import code_digest, digest_of_weights, own_code
 from bench.progress import Report
@@ -150,10 +150,12 @@ def measure(
     latency = None
     if {artefact.kind, parent_artefact.kind} <= {"onnx-int8", "onnx-float32"}:
         latency = measure_latency(artefact.data, parent_artefact.data, dataset.image_shape)
-    return _efficiency(subject.twin, artefact, latency, dataset), parent
+    return _efficiency(subject.twin, artefact, latency, dataset, sparse=subject.sparse), parent
 
 
-def _efficiency(model: nn.Module, artefact: Artefact, latency: Latency | None, dataset: Dataset) -> Efficiency:
+def _efficiency(
+    model: nn.Module, artefact: Artefact, latency: Latency | None, dataset: Dataset, *, sparse: bool = False
+) -> Efficiency:
     count, size = count_macs(model, dataset.image_shape), count_parameters(model)
     return Efficiency(
         macs=count.macs,
@@ -161,6 +163,7 @@ def _efficiency(model: nn.Module, artefact: Artefact, latency: Latency | None, d
         parameters=size.parameters,
         nonzeros=size.nonzeros,
         bytes=artefact.n_bytes,
+        compressed_bytes=compressed_bytes(model) if sparse else None,
         artefact=artefact.kind,
         integer_macs=artefact.integer_macs_share,
         latency=latency,

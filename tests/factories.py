@@ -32,6 +32,7 @@ def make_entry(
     alarms: tuple[Alarm, ...] = (),
     machine: str = "AMD EPYC 9354, 8 cores, avx512_vnni",
     noisy: bool = False,
+    sparsity: float = 0.0,
 ) -> Entry:
     """Make an entry; under a made-up track it is whole unless told (`n_examples`)."""
     known = load_track(track) if track in track_names() else None
@@ -69,8 +70,9 @@ def make_entry(
             macs=macs,
             bops=macs * bits * bits if bops is None else bops,
             parameters=int(PARAMETERS * width),
-            nonzeros=int(PARAMETERS * width),
+            nonzeros=int(PARAMETERS * width * (1 - sparsity)),
             bytes=int(118_432 * width * bits / 32) + 4000,
+            compressed_bytes=int(118_432 * (1 - sparsity)) if sparsity else None,
             artefact="simulated" if simulated else "onnx-int8" if bits == 8 else "onnx-float32",
             integer_macs=None if bits == 32 else 1.0,
             latency=None if simulated else latency,

@@ -193,3 +193,11 @@ def test_an_entry_is_frozen():
     with pytest.raises(ValidationError):
         make_entry().seed = 3
     assert Entry.model_config["extra"] == "forbid"
+
+
+def test_entries_from_before_sparsity_still_load(saved):
+    record = json.loads(saved.read_text())
+    for cost in (record["efficiency"], record["parent"]):
+        assert cost.pop("compressed_bytes", 0) is None
+    saved.write_text(json.dumps(record))
+    assert load_entry(saved).efficiency.compressed_bytes is None

@@ -136,6 +136,10 @@ def test_a_bad_quantize_setting_is_one_sentence_that_names_the_place(setting, ex
         ("prune-channels", 'ratio = "half"', "ratio"),
         ("prune-channels", 'importance = "l3"', "importance"),
         ("prune-channels", "round_to = 0", "round_to"),
+        ("prune-weights", "sparsity = 1.0", "sparsity"),
+        ("prune-weights", 'pattern = "4:8"', "pattern"),
+        ("prune-weights", 'pattern = "2:4"\nsparsity = 0.9', "sparsity"),
+        ("low-rank", "ratio = 0.0", "ratio"),
         ("finetune-clean", "epochs = 0", "epochs"),
         ("finetune-clean", "epochs = 1.5", "epochs"),
         ("finetune-clean", "batch_size = -1", "batch_size"),
@@ -196,7 +200,8 @@ def test_an_unknown_step_names_the_place_and_is_answered_with_the_nearest():
 
 def test_an_unknown_recipe_is_answered_with_the_nearest():
     assert sentence(lambda: load_recipe("quant8-advtf")) == (
-        "There is no recipe 'quant8-advtf'. Did you mean 'quant8-advft'? Words: pruneNN, quantB, quant1w, ft, advft."
+        "There is no recipe 'quant8-advtf'. Did you mean 'quant8-advft'? Words: pruneNN, sparseNN, nm24, "
+        "lowrankNN, quantB, quant1w, ft, advft."
     )
 
 

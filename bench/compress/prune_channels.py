@@ -58,10 +58,14 @@ class PruneChannels:
         """Return the subject with a narrower twin.
 
         Raises:
-            UsageError: it is quantised already, has no head that can be told, cannot be pruned, or came out no cheaper.
+            UsageError: it is quantised or sparse already, has no head that can be told, or came out no cheaper.
         """
         if is_quantized(subject.twin):
             raise UsageError("Pruning cannot follow quantisation; put the prune-channels step before quantize.")
+        if subject.sparse:
+            raise UsageError(
+                "Removing channels would break the pattern of zeros; put prune-channels before prune-weights."
+            )
         device, train = ingredients.device, ingredients.train
         model = copy.deepcopy(subject.twin).eval().to(device)
         for parameter in model.parameters():  # dependencies are found by following gradients

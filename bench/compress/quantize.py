@@ -61,10 +61,12 @@ class Quantize:
         """Return the subject with a quantised twin, frozen on training images.
 
         Raises:
-            UsageError: it is quantised already, or torch.export cannot trace it.
+            UsageError: it is quantised already, is sparse and would get 1-bit weights, or torch.export cannot trace it.
         """
         if is_quantized(subject.twin):
             raise UsageError("The model is quantised already; keep one quantize step in the recipe.")
+        if subject.sparse and 1 in (self.weight_bits, self.first_last_bits):
+            raise UsageError("The model is sparse, and 1-bit weights have no zero; choose 2 bits or more.")
         train, device = ingredients.train, ingredients.device
         channels, height, width = train.images.shape[1:]
         traced = trace(subject.twin, (channels, height, width), device)

@@ -88,6 +88,7 @@ def finetune(subject: Subject, ingredients: Ingredients, descent: Descent, objec
         device=ingredients.device,
         report=ingredients.report,
         stage=stage,
+        keep_zeros=subject.sparse,
     )
     return dataclasses.replace(subject, twin=twin, deployed=twin)
 
@@ -103,8 +104,11 @@ def train(
     device: torch.device,
     report: Report,
     stage: str,
+    keep_zeros: bool = False,
 ) -> None:
     """Train `model` in place on `images` images, and leave it in evaluation mode.
+
+    With `keep_zeros`, weights that are zero now are zero afterwards.
 
     Raises:
         UsageError: the loss stopped being finite.
@@ -114,6 +118,7 @@ def train(
     batch_size = min(descent.batch_size, len(examples))
     steps = max(1, images // batch_size)
     optimizer = _optimizer(model, descent)
+    sparse = _sparse(model) if keep_zeros else []
     for step, index in enumerate(_batches(len(examples), batch_size, steps, generator)):
         if descent.schedule == "cosine":
             rate = descent.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -123,6 +128,10 @@ def train(
         loss = objective(model, examples.pixels(index), examples.labels[index], step / steps)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        for weight, kept in sparse:
+            # A weight of 0 whose every gradient is 0 stays exactly 0: momentum, decay and AdamW only scale zeros.
+            if weight.grad is not None:
+                weight.grad.mul_(kept)
         nn.utils.clip_grad_norm_(model.parameters(), descent.clip)
         optimizer.step()
         # Reading the loss waits for the device, so not at every step.
@@ -132,6 +141,13 @@ def train(
                 raise UsageError(f"The training loss is {value} at step {step}; try a smaller learning rate.")
             report(Event(stage=stage, done=step + 1, total=steps, note=f"loss {value:.3f}"))
     model.eval()
+
+
+def _sparse(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Return each weight that has zeros, and where it has none."""
+    weights = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+    found = [(weight, weight.detach() != 0) for weight in weights]
+    return [(weight, kept) for weight, kept in found if not kept.all()]
 
 
 def _optimizer(model: nn.Module, descent: Descent) -> torch.optim.Optimizer:

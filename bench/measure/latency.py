@@ -7,7 +7,7 @@ several windows, the median over windows.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
@@ -16,9 +16,8 @@ import numpy as np
 import torch
 
 from bench.efficiency import Latency
+from bench.measure.runtimes import Run, runner, version
 from bench.model import Classifier
-
-Run = Callable[[], None]
 
 _WINDOWS = 5
 _BATCH = 64
@@ -41,6 +40,11 @@ class Comparison:
     ratio: float
     spread: float
 
+    @property
+    def noisy(self) -> bool:
+        """Whether the windows spread too widely to be trusted."""
+        return self.spread > _NOISY
+
 
 def measure_latency(
     child: bytes | Classifier,
@@ -61,13 +65,13 @@ def measure_latency(
         threads: inside one operator.
         budget_s: seconds to spend, about; a second try for a noisy result is part of them.
     """
-    started = time.perf_counter()
-    with _threads(threads):
-        single, many = (_compare(child, parent, image_shape, n, threads, budget_s / 4) for n in (1, _BATCH))
-        noisy = max(single.spread, many.spread) > _NOISY
-        if noisy and time.perf_counter() - started < budget_s:
-            single, many = (_compare(child, parent, image_shape, n, threads, budget_s / 4) for n in (1, _BATCH))
-            noisy = max(single.spread, many.spread) > _NOISY
+    with torch_threads(threads):
+        single, many = (
+            compare(
+                runner(child, images, threads=threads), runner(parent, images, threads=threads), budget_s=budget_s / 2
+            )
+            for images in (made_up_images(n, image_shape) for n in (1, _BATCH))
+        )
     return Latency(
         runtime=_runtime(child, parent),
         threads=threads,
@@ -76,29 +80,39 @@ def measure_latency(
         images_per_s=_BATCH / median(many.child_s),
         ratio=single.ratio,
         ratio_64=many.ratio,
-        noisy=noisy,
+        noisy=single.noisy or many.noisy,
     )
 
 
-def _compare(
-    child: bytes | Classifier,
-    parent: bytes | Classifier,
-    image_shape: tuple[int, int, int],
-    batch: int,
-    threads: int,
-    budget_s: float,
-) -> Comparison:
-    """Time both in windows of equal length, one call of each in turn."""
-    images = np.random.default_rng(0).random((batch, *image_shape), dtype=np.float32)
-    runs = [_runner(model, images, threads) for model in (child, parent)]
+def made_up_images(n: int, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """Return images (N, C, H, W) in [0, 1], always the same: the time does not depend on what they show."""
+    return np.random.default_rng(0).random((n, *image_shape), dtype=np.float32)
+
+
+def compare(child: Run, parent: Run, *, budget_s: float) -> Comparison:
+    """Time both in windows of equal length, one call of each in turn; once more if that was noisy.
+
+    Args:
+        child: from `runner`.
+        parent: the same; what the ratio relates to.
+        budget_s: seconds to spend, about, half of them for the second try.
+    """
     started = time.perf_counter()
-    for run in runs:
+    first = _compare(child, parent, budget_s / 2)
+    if not first.noisy or time.perf_counter() - started > budget_s:
+        return first
+    return _compare(child, parent, budget_s / 2)
+
+
+def _compare(child: Run, parent: Run, budget_s: float) -> Comparison:
+    started = time.perf_counter()
+    for run in (child, parent):
         run()  # warm-up: the first call allocates
     once = time.perf_counter() - started
-    for run in runs:
+    for run in (child, parent):
         if once < budget_s / 4:
             run()
-    windows = [_window(runs[0], runs[1], budget_s / _WINDOWS) for _ in range(_WINDOWS)]
+    windows = [_window(child, parent, budget_s / _WINDOWS) for _ in range(_WINDOWS)]
     ratios = [median(ours) / median(theirs) for ours, theirs in windows]
     low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
     return Comparison(
@@ -122,40 +136,16 @@ def _window(child: Run, parent: Run, seconds: float) -> tuple[list[float], list[
     return ours, theirs
 
 
-def _runner(model: bytes | Classifier, images: np.ndarray, threads: int) -> Run:
-    """Return a function that runs the model once."""
-    if isinstance(model, bytes):
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # As the deployed model runs: exact int8 products on processors without VNNI, too.
-        options.add_session_config_entry("session.x64quantprecision", "1")
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        feed = {session.get_inputs()[0].name: images}
-        return lambda: session.run(None, feed)
-    tensor = torch.from_numpy(images)
-
-    def run() -> None:
-        with torch.inference_mode():
-            model(tensor)
-
-    return run
-
-
 def _runtime(child: bytes | Classifier, parent: bytes | Classifier) -> str:
-    if isinstance(child, bytes) or isinstance(parent, bytes):
-        import onnxruntime as ort
-
-        name = f"onnxruntime {ort.__version__}"
-        return name if isinstance(child, bytes) and isinstance(parent, bytes) else f"{name} against torch"
-    return f"torch {torch.__version__}"
+    files = [model for model in (child, parent) if isinstance(model, bytes)]
+    if not files:
+        return f"torch {torch.__version__}"
+    return version("onnxruntime") if len(files) == 2 else f"{version('onnxruntime')} against torch"
 
 
 @contextmanager
-def _threads(threads: int) -> Iterator[None]:
+def torch_threads(threads: int) -> Iterator[None]:
+    """Let PyTorch use so many threads inside an operator."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -55,7 +55,7 @@ def count_macs(model: nn.Module, image_shape: tuple[int, int, int]) -> MacCount:
     """Count the MACs and BOPs of one image, (C, H, W); the model is left in the mode it was in."""
     tensor = next(iter((*model.parameters(), *model.buffers())), torch.zeros(()))
     image = torch.rand(1, *image_shape, generator=torch.Generator().manual_seed(0)).to(tensor.device)
-    with _evaluating(model), torch.no_grad():
+    with _evaluating(model), _attention_in_parts(), torch.no_grad():
         counter = FlopCounterMode(display=False)
         with counter:
             model(image)
@@ -64,6 +64,17 @@ def count_macs(model: nn.Module, image_shape: tuple[int, int, int]) -> MacCount:
     elsewhere = macs - sum(layer.macs for layer in layers)
     bops = sum(layer.bops for layer in layers) + elsewhere * _FLOAT_BITS**2
     return MacCount(macs=macs, bops=bops, layers=tuple(layers))
+
+
+@contextmanager
+def _attention_in_parts() -> Iterator[None]:
+    """Keep `nn.MultiheadAttention` from running as one fused operation, of which the counter sees nothing."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager

@@ -93,9 +93,14 @@ def _costs(ours: Efficiency, parent: Efficiency) -> Table:
     if ours.nonzeros != ours.parameters:
         rows.append(("  not zero", ours.nonzeros, parent.nonzeros, ""))
     rows.append(("size", ours.bytes, parent.bytes, "B"))
+    remarks = {}
+    if ours.compressed_bytes is not None:
+        rows.append(("  less zeros", ours.compressed_bytes, parent.bytes, "B"))
+        remarks = {"MACs": "zeros counted", "  not zero": f"{numbers.share(ours.sparsity)} zero"}
     for name, mine, theirs, unit in rows:
         ratio = Text(numbers.ratio(mine / theirs) if theirs else numbers.UNKNOWN, style="bold")
-        table.add_row(Text(name), numbers.amount(mine, unit=unit), numbers.amount(theirs, unit=unit), ratio)
+        remark = Text(remarks.get(name, ""), style="dim")
+        table.add_row(Text(name), numbers.amount(mine, unit=unit), numbers.amount(theirs, unit=unit), ratio, remark)
     for line in _latency(ours, parent):
         table.add_row(*line)
     if ours.integer_macs is not None and ours.artefact != "simulated":

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from bench.entry import Entry
 from bench.leaderboard import Row
+from bench.render import numbers
 
-PARETO, ALARM, PARTIAL = "◆", "!", "◐"
+PARETO, ALARM, PARTIAL, SPARSE = "◆", "!", "◐", "∅"
 _RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 
 
@@ -46,7 +47,7 @@ def notes(rows: Sequence[Row]) -> list[Note]:
     if any(row.delta is not None for row in rows):
         text = "Robust accuracy minus that of the same model before compression, on the same images."
         found.append(Note(mark="Δ", text=text, column="delta"))
-    return [*found, *_latency_notes(entries), *_trust_notes(entries)]
+    return [*found, *_latency_notes(entries), *_sparse_notes(entries), *_trust_notes(entries)]
 
 
 def _latency_notes(entries: Sequence[Entry]) -> list[Note]:
@@ -62,6 +63,20 @@ def _latency_notes(entries: Sequence[Entry]) -> list[Note]:
     if any(entry.efficiency.latency and entry.efficiency.latency.noisy for entry in entries):
         notes.append(Note(mark="~", text="The machine was too busy for a steady measurement.", column="latency"))
     return notes
+
+
+def _sparse_notes(entries: Sequence[Entry]) -> list[Note]:
+    """Say what zeros buy: bytes, and nothing that dense kernels count or take time for."""
+    sparse = [entry for entry in entries if entry.efficiency.compressed_bytes is not None]
+    if not sparse:
+        return []
+    facts = [
+        f"{label(entry)} {numbers.share(entry.efficiency.sparsity)}, "
+        f"{numbers.amount(entry.efficiency.compressed_bytes or 0, unit='B')} with its zeros left out"
+        for entry in sparse
+    ]
+    text = f"Share of parameters that are zero: {'; '.join(facts)}. MACs, BOPs, size and latency count the zeros."
+    return [Note(mark=SPARSE, text=text)]
 
 
 def _trust_notes(entries: Sequence[Entry]) -> list[Note]:

@@ -21,6 +21,11 @@ def percent(proportion: Proportion, decimals: int) -> str:
     return f"{100 * proportion.rate:.{decimals}f}"
 
 
+def share(value: float) -> str:
+    """Write a share as a percentage: `90.0 %`."""
+    return f"{100 * value:.1f} %"
+
+
 def half_width(proportion: Proportion, decimals: int) -> str:
     """Write half the width of the 95 % interval: `±4.8`. The interval itself is not quite symmetric."""
     low, high = proportion.interval

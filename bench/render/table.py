@@ -9,7 +9,7 @@ from typing import Literal
 from bench.entry import Entry
 from bench.leaderboard import Row
 from bench.render import numbers
-from bench.render.footnotes import ALARM, PARETO, PARTIAL, Note, label, machines, notes, raised, share
+from bench.render.footnotes import ALARM, PARETO, PARTIAL, SPARSE, Note, label, machines, notes, raised, share
 from bench.threat_model import ThreatModel
 
 Standing = Literal["ranked", "partial", "alarmed"]
@@ -142,7 +142,8 @@ def _standings(rows: Sequence[Row]) -> list[_Cells]:
 
 def _mark(row: Row) -> str:
     alarmed = ALARM if row.entry.verdicts.alarms else ""
-    return (PARETO if row.pareto else "") + (PARTIAL if row.entry.partial else "") + alarmed
+    sparse = SPARSE if row.entry.efficiency.compressed_bytes is not None else ""
+    return (PARETO if row.pareto else "") + sparse + (PARTIAL if row.entry.partial else "") + alarmed
 
 
 def _accuracies(rows: Sequence[Row]) -> list[_Cells]:

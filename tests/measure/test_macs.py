@@ -1,54 +1,130 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from bench.dataset import Examples
+from bench.compress.prune_channels import PruneChannels
+from bench.compress.quantize import Quantize
+from bench.compress.trace import trace
 from bench.load.architectures import build
 from bench.measure.macs import count_macs
 
+CONV8, RESNET18 = (1, 28, 28), (3, 32, 32)
 
-def conv8_by_hand():
+
+def conv8_by_hand(keep=1.0):
+    """MACs of each layer of conv8 on 28×28 pixels, with a share of the channels kept."""
     sides = [28, 14, 14, 7, 7, 4]
-    channels = [1, 32, 32, 64, 64, 128, 128]
-    convolutions = sum(s * s * 9 * i * o for s, i, o in zip(sides, channels[:-1], channels[1:], strict=True))
-    return convolutions
+    channels = [1, *(round(keep * width) for width in (32, 32, 64, 64, 128, 128))]
+    convolutions = [s * s * 9 * i * o for s, i, o in zip(sides, channels[:-1], channels[1:], strict=True)]
+    hidden = round(keep * 128)
+    return [*convolutions, 4 * 4 * channels[-1] * hidden, hidden * 10]
 
 
-def resnet18_by_hand():
-    total = 32 * 32 * 27 * 64
-    inputs = 64
-    for width, side in ((64, 32), (128, 16), (256, 8), (512, 4)):
+def resnet18_by_hand(keep=1.0):
+    """MACs of each layer of ResNet-18 on 32×32 pixels, in the order they run."""
+    stem = round(keep * 64)
+    layers = [32 * 32 * 27 * stem]
+    inputs = stem
+    for full, side in ((64, 32), (128, 16), (256, 8), (512, 4)):
+        width = round(keep * full)
         for block in range(2):
-            total += side * side * 9 * (inputs + width) * width
-            if block == 0 and width != 64:
-                total += side * side * inputs * width
+            layers += [side * side * 9 * inputs * width, side * side * 9 * width * width]
+            if block == 0 and full != 64:
+                layers.append(side * side * inputs * width)
             inputs = width
-    return total + 512 * 10
+    return [*layers, inputs * 10]
 
 
-def test_resnet18_counts_as_by_hand():
-    counted = count_macs(build("resnet18", (3, 32, 32), 10), (3, 32, 32))
-    assert counted.macs == resnet18_by_hand() == 555_422_720
+BY_HAND = pytest.mark.parametrize(
+    ("name", "shape", "by_hand", "total"),
+    [("conv8", CONV8, conv8_by_hand, 13_686_528), ("resnet18", RESNET18, resnet18_by_hand, 555_422_720)],
+)
+
+
+@BY_HAND
+def test_layers_count_as_by_hand(name, shape, by_hand, total):
+    counted = count_macs(build(name, shape, 10), shape)
+    assert [layer.macs for layer in counted.layers] == by_hand()
+    assert counted.macs == sum(by_hand()) == total
+    assert counted.bops == total * 32 * 32
+
+
+@BY_HAND
+def test_pruned_layers_count_as_by_hand(name, shape, by_hand, total, given):
+    twin = PruneChannels(ratio=0.5, recalibration_images=0)(*given(build(name, shape, 10), shape)).twin
+    assert [layer.macs for layer in count_macs(twin, shape).layers] == by_hand(0.5)
+    assert count_macs(twin, shape).macs == sum(by_hand(0.5))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "by_hand"),
+    [("conv8", CONV8, conv8_by_hand), pytest.param("resnet18", RESNET18, resnet18_by_hand, marks=pytest.mark.slow)],
+)
+def test_the_traced_graph_counts_as_by_hand(name, shape, by_hand):
+    counted = count_macs(trace(build(name, shape, 10).eval(), shape, torch.device("cpu")), shape)
+    assert [layer.macs for layer in counted.layers] == by_hand()
+    assert counted.macs == sum(by_hand())
+
+
+class Block(nn.Module):
+    """A vision transformer of one block on 16 tokens of 12 channels and 3 heads; attention in one of two spellings."""
+
+    def __init__(self, fused):
+        super().__init__()
+        self.patch = nn.Conv2d(3, 12, 2, stride=2)
+        self.qkv, self.project = nn.Linear(12, 36), nn.Linear(12, 12)
+        self.mlp = nn.Sequential(nn.Linear(12, 48), nn.GELU(), nn.Linear(48, 12))
+        self.head = nn.Linear(12, 10)
+        self.fused = fused
+
+    def forward(self, images):
+        x = self.patch(images).flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(x).view(-1, 16, 3, 3, 4).permute(2, 0, 3, 1, 4)
+        by_hand = (q @ k.transpose(-2, -1) / 2).softmax(-1) @ v
+        mixed = F.scaled_dot_product_attention(q, k, v) if self.fused else by_hand
+        x = x + self.project(mixed.transpose(1, 2).reshape(-1, 16, 12))
+        return self.head((x + self.mlp(x)).mean(1))
+
+
+LINEARS = 16 * (12 * 12 + 12 * 36 + 12 * 12 + 2 * 12 * 48) + 12 * 10
+ATTENTION = 2 * 3 * 16 * 16 * 4  # queries times keys, then weights times values, for each head
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_attention_counts_both_of_its_products(fused):
+    counted = count_macs(Block(fused), (3, 8, 8))
+    assert sum(layer.macs for layer in counted.layers) == LINEARS
+    assert counted.macs == LINEARS + ATTENTION
     assert counted.bops == counted.macs * 32 * 32
-    assert sum(layer.macs for layer in counted.layers) == counted.macs
-    assert len(counted.layers) == 21
 
 
-def test_conv8_counts_as_by_hand():
-    model = build("conv8", (1, 28, 28), 10)
-    linear = sum(m.in_features * m.out_features for m in model.modules() if isinstance(m, nn.Linear))
-    convolutions = sum(
-        layer.macs
-        for layer, module in zip(
-            count_macs(model, (1, 28, 28)).layers,
-            [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)],
-            strict=True,
-        )
-        if isinstance(module, nn.Conv2d)
-    )
-    counted = count_macs(model, (1, 28, 28))
-    assert convolutions == counted.macs - linear
-    assert convolutions == conv8_by_hand()
+@pytest.mark.parametrize("fused", [False, True])
+def test_attention_of_a_twin_counts_as_float(fused, given):
+    twin = Quantize(calibration_images=4)(*given(Block(fused).eval(), (3, 8, 8))).twin
+    counted = count_macs(twin, (3, 8, 8))
+    assert counted.macs == LINEARS + ATTENTION
+    assert counted.bops == LINEARS * 64 + ATTENTION * 32 * 32
+
+
+class Packed(nn.Module):
+    """Attention as `nn.MultiheadAttention` and `nn.TransformerEncoderLayer` do it: fused when nothing is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(12, 3, batch_first=True)
+        self.block = nn.TransformerEncoderLayer(12, 3, 48, batch_first=True)
+
+    def forward(self, images):
+        x = images.view(-1, 16, 12)
+        return self.block(self.attention(x, x, x, need_weights=False)[0]).mean(1)
+
+
+def test_attention_that_runs_as_one_operation_is_counted_too():
+    before = torch.backends.mha.get_fastpath_enabled()
+    attention = 16 * (12 * 36 + 12 * 12) + ATTENTION
+    assert count_macs(Packed().eval(), (3, 8, 8)).macs == 2 * attention + 16 * 2 * 12 * 48
+    assert torch.backends.mha.get_fastpath_enabled() == before
 
 
 def test_grouped_and_token_layers_count_right():
@@ -63,31 +139,6 @@ def test_the_model_keeps_its_mode():
     model[1].eval()
     count_macs(model, (1, 2, 2))
     assert [module.training for module in model] == [True, False, True]
-
-
-@pytest.fixture
-def quantized():
-    from bench.compress.quantize import Quantize
-    from bench.model import Subject
-    from bench.progress import silent
-    from bench.recipe import Ingredients, Meter
-    from bench.threat_model import ThreatModel, parse_eps
-
-    def make(**settings):
-        torch.manual_seed(0)
-        model = build("digits-cnn", (1, 8, 8), 10).eval()
-        ingredients = Ingredients(
-            train=Examples(images=torch.randint(256, (16, 1, 8, 8)).byte(), labels=torch.zeros(16, dtype=torch.long)),
-            threat=ThreatModel(norm="Linf", eps=parse_eps("8/255")),
-            finetune_images=0,
-            generator=torch.Generator().manual_seed(0),
-            device=torch.device("cpu"),
-            report=silent,
-            meter=Meter(),
-        )
-        return model, Quantize(**settings)(Subject(twin=model, parent=model, deployed=model), ingredients).twin
-
-    return make
 
 
 def test_w8a8_costs_64_bit_operations_a_mac(quantized):
@@ -109,23 +160,3 @@ def test_bops_follow_the_bits_of_each_layer(quantized):
     assert count_macs(twin, (1, 8, 8)).bops == sum(
         layer.macs * (64 if i in (0, len(layers) - 1) else 8) for i, layer in enumerate(layers)
     )
-
-
-def test_parameters_of_a_twin_are_counted_once(quantized):
-    from bench.measure.size import count_parameters
-
-    model, twin = quantized(weight_bits=2, activation_bits=8)
-    full, small = count_parameters(model), count_parameters(twin)
-    assert small.parameters <= full.parameters == sum(p.numel() for p in model.parameters())
-    assert small.nonzeros < 0.9 * small.parameters  # most small weights round to 0 at two bits
-
-
-def test_zeros_and_shared_weights():
-    from bench.measure.size import count_parameters
-
-    layer = nn.Linear(4, 4)
-    with torch.no_grad():
-        layer.weight[0] = 0
-        layer.bias.fill_(1)
-    size = count_parameters(nn.Sequential(layer, nn.ReLU(), layer))
-    assert (size.parameters, size.nonzeros) == (20, 16)

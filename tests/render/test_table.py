@@ -67,6 +67,18 @@ def test_latencies_of_two_machines_are_told_apart() -> None:
     assert [note.mark for note in table.notes if note.column == "latency"] == ["¹", "²"]
 
 
+def test_sparse_rows_are_marked_and_claim_no_fewer_macs() -> None:
+    rows = rank([make_entry("sparse90-advft", make_letters(0.4), sparsity=0.9), make_entry("quant8", make_letters())])
+    table = board(rows)
+    marks = {line.name: line.cells[_at(table, "mark")] for line in table.lines}
+    assert ["∅" in marks[row.entry.name] for row in rows] == [row.entry.recipe.name == "sparse90-advft" for row in rows]
+    (note,) = [note for note in table.notes if note.mark == "∅"]
+    assert "sparse90-advft 90.0 %, 11.8 kB with its zeros left out" in note.text
+    assert note.text.endswith("MACs, BOPs, size and latency count the zeros.")
+    assert len({line.cells[_at(table, "macs")] for line in table.lines}) == 1
+    assert not [note for note in board(rank([make_entry("quant8")])).notes if note.mark == "∅"]
+
+
 def test_seeds_tell_measurements_of_one_recipe_apart() -> None:
     table = board(rank([make_entry("quant8-advft"), make_entry("quant8-advft", seed=1)]))
     assert {line.cells[_at(table, "recipe")] for line in table.lines} == {"quant8-advft", "quant8-advft (seed 1)"}

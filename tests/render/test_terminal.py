@@ -105,6 +105,15 @@ def test_the_card_says_everything_in_eighty_columns(width: int, terminal: bool) 
         assert word in text, word
 
 
+def test_the_card_of_a_sparse_model_says_what_its_zeros_save() -> None:
+    text = shown(lambda console: print_entry(make_entry(bits=32, sparsity=0.9), console), 80)
+    lines = {line.strip().split("  ")[0]: line for line in text.splitlines()}
+    assert "90.0 % zero" in lines["not zero"]
+    assert "11.8 kB" in lines["less zeros"]
+    assert "zeros counted" in lines["MACs"]
+    assert "zero" not in shown(lambda console: print_entry(make_entry(bits=32), console), 80)
+
+
 def test_the_card_of_a_simulated_model_has_no_latency() -> None:
     text = shown(lambda console: print_entry(make_entry(bits=4), console), 80)
     assert "simulated: no integer kernels" in text

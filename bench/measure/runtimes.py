@@ -1,0 +1,88 @@
+"""A model in a runtime, ready to be timed: ONNX Runtime, OpenVINO from the same file, or PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import metadata, util
+from typing import Literal
+
+import numpy as np
+import torch
+
+from bench.errors import MissingError
+from bench.model import Classifier
+
+Run = Callable[[], None]
+"""Predicts once, on images it holds."""
+
+Runtime = Literal["onnxruntime", "openvino"]
+
+
+def available() -> list[Runtime]:
+    """Return the runtimes for ONNX files that this machine has."""
+    runtimes: tuple[Runtime, ...] = ("onnxruntime", "openvino")
+    return [runtime for runtime in runtimes if util.find_spec(runtime)]
+
+
+def version(runtime: Runtime) -> str:
+    """Return "onnxruntime 1.31.1"."""
+    return f"{runtime} {metadata.version(runtime)}"
+
+
+def runner(model: bytes | Classifier, images: np.ndarray, *, threads: int, runtime: Runtime = "onnxruntime") -> Run:
+    """Return a function that runs the model once.
+
+    Args:
+        model: an ONNX file, or a function of images, which PyTorch runs whatever the runtime.
+        images: (N, C, H, W) in [0, 1], float32.
+        threads: inside one operator; PyTorch's are the caller's to set.
+        runtime: for a file.
+
+    Raises:
+        MissingError: the runtime is not installed.
+    """
+    if not isinstance(model, bytes):
+        return _in_torch(model, images)
+    return _in_openvino(model, images, threads) if runtime == "openvino" else _in_onnxruntime(model, images, threads)
+
+
+def _in_onnxruntime(data: bytes, images: np.ndarray, threads: int) -> Run:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # As the deployed model runs: exact int8 products on processors without VNNI, too.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: images}
+    return lambda: session.run(None, feed)
+
+
+def _in_openvino(data: bytes, images: np.ndarray, threads: int) -> Run:
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingError("OpenVINO is not installed: pip install 'bench[openvino]'.") from error
+    core = openvino.Core()
+    model = core.read_model(data, b"")
+    model.reshape(list(images.shape))
+    # Its "float32" is bfloat16 by default where the processor has that.
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+
+    def run() -> None:
+        request.infer([images], share_inputs=True, share_outputs=True)
+
+    return run
+
+
+def _in_torch(model: Classifier, images: np.ndarray) -> Run:
+    tensor = torch.from_numpy(images)
+
+    def run() -> None:
+        with torch.inference_mode():
+            model(tensor)
+
+    return run
