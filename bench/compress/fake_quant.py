@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from bench.errors import UsageError
+
 RangeMethod = Literal["minmax", "percentile"]
 
 
@@ -222,3 +224,46 @@ class BiasQuantizer(nn.Module):
 def is_quantized(model: nn.Module) -> bool:
     """Whether a model has already been through quantisation."""
     return any(isinstance(module, ActivationQuantizer | WeightQuantizer) for module in model.modules())
+
+
+def describe(module: nn.Module) -> dict[str, Any]:
+    """Return what `rebuild` needs to make a quantiser anew; its numbers travel in its state_dict.
+
+    Guarantees:
+        JSON can hold it, and `rebuild(describe(q))` loads the state_dict of `q` and then gives the same values.
+
+    Raises:
+        UsageError: not a quantiser, or one that is not calibrated yet.
+    """
+    match module:
+        case ActivationQuantizer(observer=None):
+            return {"kind": "activation", "bits": module.bits, "pixels": module.pixels}
+        case ActivationQuantizer():
+            raise UsageError("Expected a calibrated quantiser to describe, got one that is still observing.")
+        case WeightQuantizer():
+            return {"kind": "weight", "bits": module.bits}
+        case BiasQuantizer():
+            return {"kind": "bias", "weight_bits": module.weight_bits}
+    raise UsageError(f"Expected a quantiser to describe, got {type(module).__name__}.")
+
+
+def rebuild(description: dict[str, Any]) -> nn.Module:
+    """Make the quantiser that `describe` described, ready for its state_dict.
+
+    Raises:
+        UsageError: an unknown kind, a missing or unknown field, or a value out of range.
+    """
+    match description:
+        case {"kind": "activation", "bits": int(bits), "pixels": bool(pixels), **rest} if not rest and _allowed(bits):
+            quantizer = ActivationQuantizer(bits, MinMax(), pixels=pixels)
+            quantizer.freeze()
+            return quantizer
+        case {"kind": "weight", "bits": int(bits), **rest} if not rest and _allowed(bits):
+            return WeightQuantizer(bits)
+        case {"kind": "bias", "weight_bits": int(bits), **rest} if not rest and _allowed(bits):
+            return BiasQuantizer(bits)
+    raise UsageError(f"Expected the description of a quantiser (kind activation, weight or bias), got {description}.")
+
+
+def _allowed(bits: int) -> bool:
+    return 1 <= bits <= 16 and not isinstance(bits, bool)
