@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
+from bench.model import grid_parameters
+
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
     """Trainable numbers of a model, each counted once however often it is used.
 
     Attributes:
-        parameters: weights, biases, batch-norm scales and shifts.
+        parameters: weights, biases, batch-norm scales and shifts; not the steps of grids, learned or not.
         nonzeros: those that are not zero; in a twin, after rounding to the grid.
     """
 
@@ -23,7 +25,8 @@ class Size:
 
 def count_parameters(model: nn.Module) -> Size:
     """Count the parameters of a model or of a twin (whose batch-norms are part of its convolutions)."""
-    values = {id(parameter): parameter.detach() for parameter in model.parameters()}
+    steps = {id(parameter) for parameter in grid_parameters(model)}
+    values = {id(parameter): parameter.detach() for parameter in model.parameters() if id(parameter) not in steps}
     total = sum(value.numel() for value in values.values())
     values |= _on_their_grids(model)
     return Size(parameters=total, nonzeros=sum(int(torch.count_nonzero(value)) for value in values.values()))
