@@ -68,6 +68,17 @@ class Task:
     norm: str
 
 
+def grid_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Return the learned steps of a model's grids: trained like weights, but no weights of the network.
+
+    A quantiser names its own in `grid_parameters`. They are neither decayed (a grid has no reason to be small) nor
+    counted among the parameters (a fixed grid has as many numbers).
+    """
+    held = ((module, name) for module in model.modules() for name in getattr(module, "grid_parameters", ()))
+    found = (dict(module.named_parameters(recurse=False)).get(name) for module, name in held)
+    return [parameter for parameter in found if parameter is not None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """The classifier on trial; each part maps (N, C, H, W) in [0, 1] to (N, K) logits.

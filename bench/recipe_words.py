@@ -53,7 +53,7 @@ def _quantize(weight: int, activation: int) -> tuple[str, Table]:
     table: Table = {"step": "quantize", "weight_bits": weight, "activation_bits": activation}
     if min(weight, activation) < 8:
         # Few levels need the best range, steps that learn, and ends that are finer (Esser et al., 2020).
-        table |= {"first_last_bits": 8}
+        table |= {"first_last_bits": 8, "range": "mse", "learn_steps": True}
     return f"W{weight}A{activation}", table
 
 

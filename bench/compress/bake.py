@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, fx, nn
 
-from bench.compress.fake_quant import BiasQuantizer, WeightQuantizer
+from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, WeightQuantizer
 from bench.compress.trace import attribute
 
 
@@ -27,6 +27,9 @@ def bake(model: nn.Module) -> nn.Module:
                 _store(baked, node)
         baked.graph.eliminate_dead_code()
         baked.recompile()
+    for module in baked.modules():
+        if isinstance(module, ActivationQuantizer):
+            module.settle()
     return baked
 
 

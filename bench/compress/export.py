@@ -133,9 +133,11 @@ def packed_bytes(twin: nn.Module, image_shape: tuple[int, int, int]) -> int:
         twin(torch.rand(2, *image_shape).to(parameter.device))
     for hook in hooks:
         hook.remove()
+    # A scale that a weight quantiser keeps is one of these, and not counted again among the other numbers.
     packed = sum(math.ceil(count * bits / 8) + 4 * channels for count, channels, bits in weights.values())
     numbers = sum(tensor.numel() for tensor in {*twin.parameters(), *twin.buffers()})
-    return packed + 4 * (numbers - sum(count for count, _, _ in weights.values()))
+    kept = sum(module.scale.numel() for module in quantizers if module.scale is not None)
+    return packed + 4 * (numbers - kept - sum(count for count, _, _ in weights.values()))
 
 
 def agreement(twin: nn.Module, deployed: Classifier, images: Tensor, *, batch: int = 64) -> Agreement:

@@ -2,141 +2,122 @@
 
 Every gradient is written out: `torch.clamp` has had gradient 0 *at* its bounds since torch 2.14, and a pixel that is
 exactly 0 or 1 must not lose its gradient, or a network looks robust because the attack is blind.
+
+A step may be learned with the weights (LSQ, Esser et al., 2020); what the input gets as gradient is then the same.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bench.compress.ranges import MinMax, Observer, affine_grid, weight_scale
 from bench.errors import UsageError
 
-RangeMethod = Literal["minmax", "percentile"]
+_SMALLEST, _LARGEST = 1e-12, 1e12  # of a learned step
 
 
 class _Grid(torch.autograd.Function):
-    """The nearest point (k - zero_point) * scale with low <= k <= high; gradient 1 where k needed no clipping."""
+    """The nearest point (k - zero_point) * scale with low <= k <= high; gradient 1 where k needed no clipping.
+
+    The scale's gradient, if it wants one, is LSQ's: how far rounding moved a value inside, and the bound's level
+    outside, times `damping`.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int, damping: float = 1.0
+    ) -> Tensor:
         if x.dtype in (torch.float16, torch.bfloat16):  # these cannot count to 2^15
             x = x.float()
-        level = torch.div(x, scale).round_().add_(zero_point)
-        if ctx.needs_input_grad[0]:
-            ctx.save_for_backward((level >= low).logical_and_(level <= high))
-        return level.clamp_(low, high).sub_(zero_point).mul_(scale)
+        ratio = torch.div(x, scale)
+        level = ratio.round().add_(zero_point) if ctx.needs_input_grad[1] else ratio.round_().add_(zero_point)
+        inside = (level >= low).logical_and_(level <= high) if any(ctx.needs_input_grad) else None
+        steps = level.clamp_(low, high).sub_(zero_point)
+        ctx.damping, ctx.shape = damping, scale.shape
+        # Rounding taken as the identity, steps × scale grows with the scale by this (LSQ, equation 3).
+        slope = torch.where(inside, steps - ratio, steps) if inside is not None and ctx.needs_input_grad[1] else None
+        ctx.save_for_backward(inside, slope)
+        return steps.mul_(scale)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (inside,) = ctx.saved_tensors
-        return gradients[0] * inside, None, None, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        inside, slope = ctx.saved_tensors
+        to_scale = None if slope is None else (gradients[0] * slope).sum_to_size(ctx.shape) * ctx.damping
+        return gradients[0] * inside if ctx.needs_input_grad[0] else None, to_scale, None, None, None, None
 
 
 class _Sign(torch.autograd.Function):
     """±scale after the sign of x (0 counts as positive); gradient 1 everywhere."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: Tensor, damping: float = 1.0) -> Tensor:
+        ctx.damping, ctx.shape = damping, scale.shape
+        ctx.save_for_backward(x >= 0 if ctx.needs_input_grad[1] else None)
         return torch.where(x >= 0, scale, -scale)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0], None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (positive,) = ctx.saved_tensors
+        if positive is None:
+            return gradients[0], None, None
+        signed = torch.where(positive, gradients[0], -gradients[0])
+        return gradients[0], signed.sum_to_size(ctx.shape) * ctx.damping, None
 
 
-def weight_scale(weight: Tensor, bits: int) -> Tensor:
-    """Return the step of each output channel's grid, (C_out,).
+class _UsableStep(torch.autograd.Function):
+    """A learned step as it is, or, wherever an optimiser has thrown it, a positive finite one."""
+
+    @staticmethod
+    def forward(ctx: Any, scale: Tensor) -> Tensor:
+        ctx.save_for_backward(scale < 0)
+        size = scale.abs()
+        # A NaN fails both comparisons. A step that jumps across 0 lands as far from it on this side.
+        return torch.where((size > _SMALLEST) & (size < _LARGEST), size, torch.full_like(size, _SMALLEST))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (crossed,) = ctx.saved_tensors
+        return torch.where(crossed, -gradients[0], gradients[0])
+
+
+def _usable(scale: Tensor) -> Tensor:
+    """Return a scale, made positive and finite if it is a learned one."""
+    return _UsableStep.apply(scale) if isinstance(scale, nn.Parameter) else scale
+
+
+def quantize_weight(weight: Tensor, bits: int, scale: Tensor | None = None) -> Tensor:
+    """Return the weights on their grids: symmetric, one grid for each output channel, straight-through gradient.
 
     Args:
         weight: (C_out, ...).
-        bits: 2 … 16: largest |w| over the largest level; 1: mean |w| (XNOR-Net, Rastegari et al., 2016).
+        bits: 1 … 16.
+        scale: steps of the grids, (C_out,); without, they follow the weight and none is clipped.
     """
-    size = weight.detach().flatten(1).abs()
-    scale = size.mean(1) if bits == 1 else size.amax(1) / (2 ** (bits - 1) - 1)
-    return torch.where(scale > 0, scale, torch.ones_like(scale))
-
-
-def quantize_weight(weight: Tensor, bits: int) -> Tensor:
-    """Return the weights on their grids: symmetric, one grid for each output channel, straight-through gradient."""
-    scale = weight_scale(weight, bits).view(-1, *[1] * (weight.dim() - 1))
+    top = max(2 ** (bits - 1) - 1, 1)
+    damping = 1.0 / math.sqrt(max(math.prod(weight.shape[1:]), 1) * top)
+    scale = (weight_scale(weight, bits) if scale is None else scale).view(-1, *[1] * (weight.dim() - 1))
     if bits == 1:
-        return _Sign.apply(weight, scale)  # type: ignore[no-any-return]
-    top = 2 ** (bits - 1) - 1
-    return _Grid.apply(weight, scale, scale.new_zeros(()), -top, top)  # type: ignore[no-any-return]
+        return _Sign.apply(weight, scale, damping)  # type: ignore[no-any-return]
+    return _Grid.apply(weight, scale, scale.new_zeros(()), -top, top, damping)  # type: ignore[no-any-return]
 
 
 def quantize_activation(x: Tensor, scale: Tensor, zero_point: Tensor, bits: int) -> Tensor:
     """Return x on the grid of levels 0 … 2^bits − 1; gradient 1 in the range, bounds included, and 0 outside.
 
     Args:
-        x: any shape.
+        x: (N, ...).
         scale: step of the grid, ().
         zero_point: the level that stands for 0, a whole number, ().
         bits: 1 … 16.
     """
-    return _Grid.apply(x, scale, zero_point, 0, 2**bits - 1)  # type: ignore[no-any-return]
-
-
-class Observer(Protocol):
-    """Sees the values of one tensor during calibration and settles on a range."""
-
-    def update(self, x: Tensor) -> None:
-        """Take in one batch of values."""
-        ...
-
-    def range(self) -> tuple[Tensor, Tensor]:
-        """Return (lowest, highest) value worth representing."""
-        ...
-
-
-class MinMax:
-    """The smallest and largest value seen."""
-
-    def __init__(self) -> None:
-        self._low: Tensor | None = None
-        self._high: Tensor | None = None
-
-    def update(self, x: Tensor) -> None:
-        """Take in one batch of values."""
-        low, high = x.detach().aminmax()
-        self._low = low if self._low is None else torch.minimum(self._low, low)
-        self._high = high if self._high is None else torch.maximum(self._high, high)
-
-    def range(self) -> tuple[Tensor, Tensor]:
-        """Return (lowest, highest) value seen; (0, 0) before any."""
-        if self._low is None or self._high is None:
-            return torch.zeros(()), torch.zeros(())
-        return self._low, self._high
-
-
-class Percentile:
-    """The central share of the values seen, so that a few outliers do not coarsen the grid for all.
-
-    Args:
-        percent: 99.9 cuts one value in a thousand at either end.
-    """
-
-    _SAMPLE = 1 << 16  # values kept of each batch
-
-    def __init__(self, percent: float) -> None:
-        self._share = percent / 100.0
-        self._seen: list[Tensor] = []
-
-    def update(self, x: Tensor) -> None:
-        """Keep an evenly spaced sample of the batch."""
-        flat = x.detach().flatten()
-        # An odd stride, lest it follow one column of every image.
-        self._seen.append(flat[:: (flat.numel() // self._SAMPLE) | 1].clone())
-
-    def range(self) -> tuple[Tensor, Tensor]:
-        """Return the two quantiles; (0, 0) before any value."""
-        if not self._seen:
-            return torch.zeros(()), torch.zeros(())
-        values = torch.cat(self._seen).float().sort().values
-        last = values.numel() - 1
-        return values[round((1.0 - self._share) * last)], values[round(self._share * last)]
+    top = 2**bits - 1
+    # LSQ's N: values that share the step, of one image, lest the batch size matter.
+    damping = 1.0 / math.sqrt(max(math.prod(x.shape[1:]), 1) * top)
+    return _Grid.apply(x, scale, zero_point, 0, top, damping)  # type: ignore[no-any-return]
 
 
 class ActivationQuantizer(nn.Module):
@@ -149,24 +130,36 @@ class ActivationQuantizer(nn.Module):
         bits: 1 … 16.
         observer: what chooses the range.
         pixels: whether the tensor is the image itself, at most normalised: its range is then that of [0, 1].
+        learned: whether training moves the step on (the zero point stays); never that of pixels.
     """
 
+    grid_parameters = ("scale",)
     scale: Tensor
     zero_point: Tensor
 
-    def __init__(self, bits: int, observer: Observer, *, pixels: bool = False) -> None:
+    def __init__(self, bits: int, observer: Observer, *, pixels: bool = False, learned: bool = False) -> None:
         super().__init__()
         self.bits = bits
         self.pixels = pixels
         self.observer: Observer | None = observer
         self.observing = False
-        self.register_buffer("scale", torch.ones(()))
+        _hold(self, torch.ones(()), learned and not pixels)
         self.register_buffer("zero_point", torch.zeros(()))
 
+    @property
+    def learned(self) -> bool:
+        """Whether training moves the step."""
+        return isinstance(self.scale, nn.Parameter)
+
+    @property
+    def step(self) -> Tensor:
+        """The step of the grid, ()."""
+        return _usable(self.scale)
+
     def forward(self, x: Tensor) -> Tensor:
-        """Quantise, or record and pass on; any shape."""
+        """Quantise, or record and pass on; (N, ...)."""
         if self.observer is None:
-            return quantize_activation(x, self.scale, self.zero_point, self.bits)
+            return quantize_activation(x, self.step, self.zero_point, self.bits)
         if self.observing:
             self.observer.update(x)
         return x
@@ -176,13 +169,12 @@ class ActivationQuantizer(nn.Module):
         if self.observer is not None:
             self.set_range(*self.observer.range())
 
+    @torch.no_grad()
     def set_range(self, low: Tensor, high: Tensor) -> None:
         """Fix the grid to [min(low, 0), max(high, 0)], its zero moved to the nearest level."""
         top = 2**self.bits - 1
         low, high = low.to(self.scale).clamp_max(0.0), high.to(self.scale).clamp_min(0.0)
-        scale = (high - low) / top
-        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-        zero_point = (-low / scale).round().clamp(0, top)
+        scale, zero_point = affine_grid(low, high, self.bits)
         if self.pixels and low < 0 < high:
             # Moving the zero pushed one end half a step out, where a saturated pixel would lose its gradient.
             zero_point = zero_point.clamp(1, top - 1)
@@ -191,32 +183,84 @@ class ActivationQuantizer(nn.Module):
         self.zero_point.copy_(zero_point)
         self.observer = None
 
+    def settle(self) -> None:
+        """Stop learning, with the step reached."""
+        if self.learned:
+            step = self.step.detach().clone()
+            del self.scale
+            _hold(self, step, False)
+
 
 class WeightQuantizer(nn.Module):
-    """Puts a weight on its per-channel symmetric grid, which follows the weight while it is trained."""
+    """Puts a weight on its per-channel symmetric grids.
 
-    def __init__(self, bits: int) -> None:
+    Args:
+        bits: 1 … 16.
+        scale: steps of the grids, (C_out,); without, they follow the weight while it is trained.
+        learned: whether training moves the steps given.
+    """
+
+    grid_parameters = ("scale",)
+    scale: Tensor | None
+
+    def __init__(self, bits: int, scale: Tensor | None = None, *, learned: bool = False) -> None:
         super().__init__()
         self.bits = bits
+        _hold(self, scale, learned and scale is not None)
+
+    @property
+    def learned(self) -> bool:
+        """Whether training moves the steps."""
+        return isinstance(self.scale, nn.Parameter)
+
+    def step(self, weight: Tensor) -> Tensor:
+        """Return the steps of the grids of a weight, (C_out,)."""
+        return weight_scale(weight, self.bits) if self.scale is None else _usable(self.scale)
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the quantised weight, (C_out, ...)."""
-        return quantize_weight(weight, self.bits)
+        return quantize_weight(weight, self.bits, self.step(weight))
+
+
+def _hold(quantizer: nn.Module, scale: Tensor | None, learned: bool) -> None:
+    """Keep a copy of the scale: as a parameter if it is learned, else as a buffer."""
+    if scale is not None:
+        scale = scale.detach().clone()
+    if learned and scale is not None:
+        quantizer.register_parameter("scale", nn.Parameter(scale))
+    else:
+        quantizer.register_buffer("scale", scale)
 
 
 class BiasQuantizer(nn.Module):
     """Puts a bias on the grid input scale × weight scale, where an integer kernel adds it (int32).
 
     Leaving this out of the twin costs a factor 2 to 15 of its agreement with the deployed model.
+
+    Args:
+        weight_bits: of the layer's weight.
+        own_scale: whether the weight quantiser has a scale of its own, which then stands in for the weight.
     """
 
-    def __init__(self, weight_bits: int) -> None:
+    def __init__(self, weight_bits: int, *, own_scale: bool = False) -> None:
         super().__init__()
         self.weight_bits = weight_bits
+        self.own_scale = own_scale
+
+    def step(self, weight: Tensor, input_scale: Tensor) -> Tensor:
+        """Return the steps of the grids, (C_out,), to which a bias passes no gradient."""
+        scale = _usable(weight) if self.own_scale else weight_scale(weight, self.weight_bits)
+        return (scale * _usable(input_scale)).detach()
 
     def forward(self, bias: Tensor, weight: Tensor, input_scale: Tensor) -> Tensor:
-        """Return the quantised bias, (C_out,); `weight` (C_out, ...) is the one before quantisation."""
-        scale = weight_scale(weight, self.weight_bits) * input_scale
+        """Return the quantised bias, (C_out,).
+
+        Args:
+            bias: (C_out,).
+            weight: before quantisation, (C_out, ...); or, where `own_scale`, its scale (C_out,).
+            input_scale: step of the layer's input, ().
+        """
+        scale = self.step(weight, input_scale)
         top = 2**31 - 1
         return _Grid.apply(bias, scale, scale.new_zeros(()), -top, top)  # type: ignore[no-any-return]
 
@@ -237,13 +281,14 @@ def describe(module: nn.Module) -> dict[str, Any]:
     """
     match module:
         case ActivationQuantizer(observer=None):
-            return {"kind": "activation", "bits": module.bits, "pixels": module.pixels}
+            return {"kind": "activation", "bits": module.bits, "pixels": module.pixels, "learned": module.learned}
         case ActivationQuantizer():
             raise UsageError("Expected a calibrated quantiser to describe, got one that is still observing.")
         case WeightQuantizer():
-            return {"kind": "weight", "bits": module.bits}
+            channels = None if module.scale is None else len(module.scale)
+            return {"kind": "weight", "bits": module.bits, "channels": channels, "learned": module.learned}
         case BiasQuantizer():
-            return {"kind": "bias", "weight_bits": module.weight_bits}
+            return {"kind": "bias", "weight_bits": module.weight_bits, "own_scale": module.own_scale}
     raise UsageError(f"Expected a quantiser to describe, got {type(module).__name__}.")
 
 
@@ -253,17 +298,17 @@ def rebuild(description: dict[str, Any]) -> nn.Module:
     Raises:
         UsageError: an unknown kind, a missing or unknown field, or a value out of range.
     """
+    quantizer: nn.Module | None = None
     match description:
-        case {"kind": "activation", "bits": int(bits), "pixels": bool(pixels), **rest} if not rest and _allowed(bits):
-            quantizer = ActivationQuantizer(bits, MinMax(), pixels=pixels)
-            quantizer.freeze()
-            return quantizer
-        case {"kind": "weight", "bits": int(bits), **rest} if not rest and _allowed(bits):
-            return WeightQuantizer(bits)
-        case {"kind": "bias", "weight_bits": int(bits), **rest} if not rest and _allowed(bits):
-            return BiasQuantizer(bits)
-    raise UsageError(f"Expected the description of a quantiser (kind activation, weight or bias), got {description}.")
-
-
-def _allowed(bits: int) -> bool:
-    return 1 <= bits <= 16 and not isinstance(bits, bool)
+        case {"kind": "activation", "bits": int(bits), "pixels": bool(pixels), "learned": bool(learned)}:
+            quantizer = ActivationQuantizer(bits, MinMax(), pixels=pixels, learned=learned)
+            quantizer.observer = None
+        case {"kind": "weight", "bits": int(bits), "channels": None}:
+            quantizer = WeightQuantizer(bits)
+        case {"kind": "weight", "bits": int(bits), "channels": int(channels), "learned": bool(learned)}:
+            quantizer = WeightQuantizer(bits, torch.ones(max(channels, 0)), learned=learned)
+        case {"kind": "bias", "weight_bits": int(bits), "own_scale": bool(own_scale)}:
+            quantizer = BiasQuantizer(bits, own_scale=own_scale)
+    if quantizer is None or bits not in range(1, 17) or describe(quantizer) != description:
+        raise UsageError(f"Expected the description of a quantiser, as describe() gives it, got {description}.")
+    return quantizer

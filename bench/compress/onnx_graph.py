@@ -18,7 +18,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, fx, nn
 
-from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, WeightQuantizer, weight_scale
+from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, WeightQuantizer
 
 _OPSET = 18
 # Where each operator of ONNX and ONNX Runtime keeps its weight.
@@ -32,7 +32,7 @@ class _QuantizeDequantize(nn.Module):
 
     def __init__(self, quantizer: ActivationQuantizer) -> None:
         super().__init__()
-        self.register_buffer("scale", quantizer.scale.detach().clone())
+        self.register_buffer("scale", quantizer.step.detach().clone())
         self.register_buffer("zero_point", quantizer.zero_point.detach().to(torch.uint8))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,12 +72,11 @@ def integer_form(twin: fx.GraphModule, image_shape: tuple[int, int, int]) -> fx.
             replacements[name] = _QuantizeDequantize(module)
         elif isinstance(module, WeightQuantizer):
             (weight,) = seen[module]
-            replacements[name] = _Stored(module(weight).detach(), weight_scale(weight, module.bits), torch.int8)
+            replacements[name] = _Stored(module(weight).detach(), module.step(weight).detach(), torch.int8)
         elif isinstance(module, BiasQuantizer):
             bias, weight, input_scale = seen[module]
-            scale = weight_scale(weight, module.weight_bits) * input_scale
             # The very expression of the twin: bias / scale, once.
-            replacements[name] = _Stored(bias.detach(), scale, torch.int32)
+            replacements[name] = _Stored(bias.detach(), module.step(weight, input_scale), torch.int32)
     for name, module in replacements.items():
         twin.set_submodule(name, module)
     for node in twin.graph.nodes:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from bench.compress.fake_quant import ActivationQuantizer, MinMax, Observer, Percentile, RangeMethod, is_quantized
+from bench.compress.fake_quant import ActivationQuantizer, is_quantized
+from bench.compress.ranges import RangeMethod, Ranges
 from bench.compress.trace import trace
 from bench.compress.twin import Bits, insert_quantizers
 from bench.errors import UsageError
@@ -35,8 +36,10 @@ class Quantize:
         weight_bits: 1 (sign × mean size) … 16.
         activation_bits: 1 … 16. The image itself always has 8.
         first_last_bits: for weights and inputs of the first and last layer, if they differ (8 is usual for few bits).
-        range: "minmax", or "percentile" to leave out outliers.
+        range: "minmax"; "percentile" to leave out outliers of activations; "mse" for the least squared error of
+            activations, and of weights below 8 bits.
         percentile: the share kept at either end of the range, in per cent.
+        learn_steps: whether fine-tuning moves the steps of the grids on from there (LSQ, Esser et al., 2020).
         calibration_images: how many training images the ranges come from.
     """
 
@@ -45,6 +48,7 @@ class Quantize:
     first_last_bits: int | None = None
     range: RangeMethod = "minmax"
     percentile: float = 99.9
+    learn_steps: bool = False
     calibration_images: int = 512
 
     def __post_init__(self) -> None:
@@ -71,13 +75,11 @@ class Quantize:
         channels, height, width = train.images.shape[1:]
         traced = trace(subject.twin, (channels, height, width), device)
         bits = Bits(weight=self.weight_bits, activation=self.activation_bits, first_last=self.first_last_bits)
-        twin = insert_quantizers(traced, bits, self._observer)
+        ranges = Ranges(method=self.range, percentile=self.percentile, learned=self.learn_steps)
+        twin = insert_quantizers(traced, bits, ranges)
         order = torch.randperm(len(train), generator=ingredients.generator)[: self.calibration_images]
         calibrate(twin, train.pixels(order.to(train.images.device)).to(device), ingredients.report)
         return dataclasses.replace(subject, twin=twin, deployed=twin)
-
-    def _observer(self) -> Observer:
-        return MinMax() if self.range == "minmax" else Percentile(self.percentile)
 
 
 def calibrate(twin: nn.Module, images: Tensor, report: Report) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import fx
+from torch import fx, nn
 
-from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, MinMax, Observer, WeightQuantizer
-from bench.compress.trace import operation
+from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, WeightQuantizer
+from bench.compress.ranges import MinMax, Ranges
+from bench.compress.trace import attribute, operation
 from bench.errors import UsageError
 
 _LAYERS = {"conv2d", "linear"}
@@ -45,8 +45,8 @@ class Bits:
         return {self.weight, self.activation, self.first_last or 8} == {8}
 
 
-def insert_quantizers(traced: fx.GraphModule, bits: Bits, observer: Callable[[], Observer]) -> fx.GraphModule:
-    """Return the traced network with quantisers, all of them still transparent; `traced` is used up.
+def insert_quantizers(traced: fx.GraphModule, bits: Bits, ranges: Ranges) -> fx.GraphModule:
+    """Return the traced network with quantisers, those of activations still transparent; `traced` is used up.
 
     Inputs and weights of convolutions and linears are quantised. At W8A8, when the result will run as integers, so are
     their outputs and those of additions and poolings, or the runtime would fall back to float between them.
@@ -56,7 +56,7 @@ def insert_quantizers(traced: fx.GraphModule, bits: Bits, observer: Callable[[],
     Args:
         traced: from `trace`.
         bits: how many bits each tensor gets.
-        observer: makes what chooses the range of one tensor.
+        ranges: how ranges and scales are found.
 
     Raises:
         UsageError: the network has no convolution and no linear.
@@ -66,12 +66,13 @@ def insert_quantizers(traced: fx.GraphModule, bits: Bits, observer: Callable[[],
     # All decided before the first insertion, which changes who reads what.
     plan = {source: (placement.activation_bits(source), placement.pixelwise(source)) for source in placement.sources}
     for source, (width, pixels) in plan.items():
-        quantizer = ActivationQuantizer(width, MinMax() if pixels else observer(), pixels=pixels)
+        observer = MinMax() if pixels else ranges.observer(width)
+        quantizer = ActivationQuantizer(width, observer, pixels=pixels, learned=ranges.learned)
         traced.add_submodule(f"quantizers.{source.name}", quantizer.to(device))
     for node, source in placement.grids.items():
         _insert_after(traced.graph, node, f"quantizers.{source.name}")
     for layer in placement.layers:
-        _quantize_parameters(traced, layer, placement.layer_bits(layer))
+        _quantize_parameters(traced, layer, placement.layer_bits(layer), ranges)
     traced.graph.eliminate_dead_code()
     traced.graph.lint()
     return fx.GraphModule(traced, traced.graph, class_name="Twin").eval()
@@ -175,20 +176,27 @@ def _insert_after(graph: fx.Graph, node: fx.Node, target: str) -> None:
     node.replace_all_uses_with(quantized, delete_user_cb=lambda user: user is not quantized)
 
 
-def _quantize_parameters(traced: fx.GraphModule, layer: fx.Node, bits: int) -> None:
+def _quantize_parameters(traced: fx.GraphModule, layer: fx.Node, bits: int, ranges: Ranges) -> None:
     """Put the weight and the bias of one layer on their grids."""
     source, weight = layer.args[0], layer.args[1]
     bias = layer.args[2] if len(layer.args) > 2 else None
     assert isinstance(source, fx.Node)
+    assert isinstance(weight, fx.Node)
     reader = traced.get_submodule(str(source.target))
     assert isinstance(reader, ActivationQuantizer)
-    traced.add_submodule(f"quantizers.{layer.name}_weight", WeightQuantizer(bits))
+    quantizer = f"quantizers.{layer.name}_weight"
+    # A weight that is computed from others has no values yet that a scale could be found for.
+    parameter = attribute(traced, str(weight.target)) if weight.op == "get_attr" else None
+    scale = ranges.weight_scale(parameter, bits) if isinstance(parameter, nn.Parameter) else None
+    traced.add_submodule(quantizer, WeightQuantizer(bits, scale, learned=ranges.learned))
     arguments = list(layer.args)
     with traced.graph.inserting_before(layer):
-        arguments[1] = traced.graph.call_module(f"quantizers.{layer.name}_weight", (weight,))
+        arguments[1] = traced.graph.call_module(quantizer, (weight,))
         # A finer product of grids than float32 can count on is no int32 grid: the bias then stays float.
         if bias is not None and bits + reader.bits <= 24:
-            traced.add_submodule(f"quantizers.{layer.name}_bias", BiasQuantizer(bits))
-            scale = traced.graph.get_attr(f"{source.target}.scale")
-            arguments[2] = traced.graph.call_module(f"quantizers.{layer.name}_bias", (bias, weight, scale))
+            own = scale is not None
+            traced.add_submodule(f"quantizers.{layer.name}_bias", BiasQuantizer(bits, own_scale=own))
+            divisor = traced.graph.get_attr(f"{quantizer}.scale") if own else weight
+            input_scale = traced.graph.get_attr(f"{source.target}.scale")
+            arguments[2] = traced.graph.call_module(f"quantizers.{layer.name}_bias", (bias, divisor, input_scale))
     layer.args = tuple(arguments)

@@ -7,13 +7,14 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from bench.dataset import Examples
 from bench.errors import UsageError
+from bench.model import grid_parameters
 from bench.progress import Event, Report
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Descent:
         optimizer: "sgd" (with momentum) or "adamw" (Loshchilov & Hutter, 2019).
         learning_rate: the first step's.
         momentum: of SGD.
-        weight_decay: on every parameter.
+        weight_decay: on every parameter but the learned steps of grids.
         batch_size: images a step.
         clip: largest norm of a step's gradient; longer ones are shortened to it.
         schedule: "cosine" (Loshchilov & Hutter, 2017, one period) or "constant".
@@ -122,7 +123,8 @@ def train(
     for step, index in enumerate(_batches(len(examples), batch_size, steps, generator)):
         if descent.schedule == "cosine":
             rate = descent.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-            optimizer.param_groups[0]["lr"] = rate
+            for group in optimizer.param_groups:
+                group["lr"] = rate
         index = index.to(device)
         model.train()
         loss = objective(model, examples.pixels(index), examples.labels[index], step / steps)
@@ -154,10 +156,16 @@ def _optimizer(model: nn.Module, descent: Descent) -> torch.optim.Optimizer:
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise UsageError("the model has no parameter that can be trained.")
+    steps = {id(parameter) for parameter in grid_parameters(model)}
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for parameter in parameters if id(parameter) not in steps]},
+        {"params": [parameter for parameter in parameters if id(parameter) in steps], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
     if descent.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=descent.learning_rate, weight_decay=descent.weight_decay)
+        return torch.optim.AdamW(groups, lr=descent.learning_rate, weight_decay=descent.weight_decay)
     return torch.optim.SGD(
-        parameters, lr=descent.learning_rate, momentum=descent.momentum, weight_decay=descent.weight_decay
+        groups, lr=descent.learning_rate, momentum=descent.momentum, weight_decay=descent.weight_decay
     )
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
+from bench.model import grid_parameters
+
 _FLOAT_BITS = 32
 
 
@@ -16,7 +18,7 @@ class Size:
     """Trainable numbers of a model, each counted once however often it is used.
 
     Attributes:
-        parameters: weights, biases, batch-norm scales and shifts.
+        parameters: weights, biases, batch-norm scales and shifts; not the steps of grids, learned or not.
         nonzeros: those that are not zero; in a twin, after rounding to the grid.
     """
 
@@ -35,7 +37,8 @@ class _Weight:
 
 def count_parameters(model: nn.Module) -> Size:
     """Count the parameters of a model or of a twin (whose batch-norms are part of its convolutions)."""
-    weights = _as_used(model).values()
+    steps = {id(parameter) for parameter in grid_parameters(model)}
+    weights = [weight for name, weight in _as_used(model).items() if name not in steps]
     return Size(
         parameters=sum(weight.values.numel() for weight in weights),
         nonzeros=sum(int(torch.count_nonzero(weight.values)) for weight in weights),

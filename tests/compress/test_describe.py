@@ -7,12 +7,12 @@ from torch import Tensor, nn
 from bench.compress.fake_quant import (
     ActivationQuantizer,
     BiasQuantizer,
-    MinMax,
     WeightQuantizer,
     describe,
     rebuild,
 )
 from bench.compress.quantize import Quantize
+from bench.compress.ranges import MinMax
 from bench.errors import UsageError
 
 BITS = [1, 2, 3, 4, 6, 8, 16]

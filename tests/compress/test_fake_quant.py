@@ -4,12 +4,10 @@ import torch
 from bench.compress.fake_quant import (
     ActivationQuantizer,
     BiasQuantizer,
-    MinMax,
-    Percentile,
     quantize_activation,
     quantize_weight,
-    weight_scale,
 )
+from bench.compress.ranges import MinMax, Percentile, weight_scale
 
 
 def gradient(function, x):
