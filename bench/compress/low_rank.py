@@ -105,7 +105,8 @@ def factorize(model: nn.Module, ranks: Mapping[str, int]) -> None:
         layer = model.get_submodule(name)
         assert isinstance(layer, nn.Conv2d | nn.Linear)
         if layer not in made:
-            made[layer] = _thin_conv(layer, rank) if isinstance(layer, nn.Conv2d) else _thin_linear(layer, rank)
+            with torch.random.fork_rng(devices=[]):  # new layers are first filled at random
+                made[layer] = _thin_conv(layer, rank) if isinstance(layer, nn.Conv2d) else _thin_linear(layer, rank)
         model.set_submodule(name, made[layer].train(layer.training))
 
 

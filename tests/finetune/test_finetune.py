@@ -6,11 +6,11 @@ from torch import nn
 
 from bench.dataset import Examples
 from bench.errors import UsageError
-from bench.evaluate import take_steps
 from bench.finetune.adversarial import FinetuneAdversarial
 from bench.finetune.clean import FinetuneClean, cross_entropy
 from bench.finetune.loop import Descent, _batches, train
 from bench.model import Subject
+from bench.prepare import take_steps
 from bench.progress import silent
 from bench.recipe import Ingredients, Meter, Recipe
 from bench.threat_model import ThreatModel, parse_eps
