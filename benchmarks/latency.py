@@ -72,7 +72,7 @@ class Row:
         ratio: median over windows of its time relative to float32's.
         spread: interquartile range of that ratio over windows, relative to it; None for float32 itself.
         noisy: whether the spread is too wide, after a second try.
-        integer_macs: share of the MACs that run as integer operations, in ONNX Runtime; None where none is meant to.
+        integer_macs: share of the MACs that run as integer operations; None where none is meant to, or it is not known.
     """
 
     model: str
@@ -131,7 +131,7 @@ def rows(name: str, runtime: Runtime, batch: int, artefacts: dict[str, Artefact]
             ratio=found.ratio if found else 1.0,
             spread=found.spread if found else None,
             noisy=found is not None and found.noisy,
-            integer_macs=artefacts[recipe].integer_macs_share,
+            integer_macs=artefacts[recipe].integer_macs_share if runtime == "onnxruntime" else None,
         )
 
     yield row(FLOAT, median(second for found in times.values() for second in found.parent_s), None)
@@ -170,9 +170,9 @@ def print_table(found: list[Row], console: Console) -> None:
             row.recipe,
             f"{row.ms:.3g}" if row.ms < 100 else f"{row.ms:.0f}",
             f"{row.ratio:.2f}",
-            "" if row.spread is None else f"{row.spread:.0%}",
+            "" if row.spread is None else f"{100 * row.spread:.0f} %",
             "noisy" if row.noisy else "",
-            "" if row.integer_macs is None else f"{row.integer_macs:.1%}",
+            "" if row.integer_macs is None else f"{100 * row.integer_macs:.1f} %",
         )
     console.print(table)
 
