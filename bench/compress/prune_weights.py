@@ -80,7 +80,7 @@ class PruneWeights:
         """Return the weights to prune, a shared one once."""
         layers = layers_that_run(model, image)
         layers = layers if self.first_last else between_ends(layers)
-        weights = [layer.module.weight for layer in layers if self._prunable(layer)]
+        weights = [layer.module.weight for layer in layers if self._prunable(layer)] + self._of_attention(model)
         if not weights:
             ends = "" if self.first_last else " besides its first and its last"
             fours = " with input channels in fours" if self.pattern == "2:4" else ""
@@ -90,8 +90,16 @@ class PruneWeights:
         return list({id(weight): weight for weight in weights}.values())
 
     def _prunable(self, layer: Layer) -> bool:
-        in_fours = layer.module.weight.shape[1] % 4 == 0
-        return layer.plain and not layer.depthwise and (in_fours or self.pattern != "2:4")
+        return layer.plain and not layer.depthwise and self._fits(layer.module.weight)
+
+    def _of_attention(self, model: nn.Module) -> list[Tensor]:
+        """Return the projections that PyTorch's own attention multiplies with itself, without calling a layer."""
+        attentions = [module for module in model.modules() if isinstance(module, nn.MultiheadAttention)]
+        packed = [weight for module in attentions for weight in (module.in_proj_weight, module.out_proj.weight)]
+        return [weight for weight in packed if isinstance(weight, nn.Parameter) and self._fits(weight)]
+
+    def _fits(self, weight: Tensor) -> bool:
+        return self.pattern != "2:4" or weight.shape[1] % 4 == 0
 
     def _kept(self, weights: Sequence[Tensor]) -> list[Tensor]:
         """Return for each weight where it is kept."""

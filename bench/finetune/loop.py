@@ -147,10 +147,10 @@ def train(
 
 
 def _sparse(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """Return each weight that has zeros, and where it has none."""
+    """Return each weight that has zeros, and where it has none; one of zeros only was never pruned, but begins so."""
     weights = [parameter for parameter in model.parameters() if parameter.dim() > 1]
     found = [(weight, weight.detach() != 0) for weight in weights]
-    return [(weight, kept) for weight, kept in found if not kept.all()]
+    return [(weight, kept) for weight, kept in found if kept.any() and not kept.all()]
 
 
 def _optimizer(model: nn.Module, descent: Descent) -> torch.optim.Optimizer:

@@ -159,6 +159,34 @@ def test_without_the_mark_zeros_grow_again(conv, ingredients):
     assert zeros(tuned.twin.conv2) < 0.1
 
 
+class Attending(nn.Module):
+    """A transformer in PyTorch's own words, with a class token that begins at zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 8, 4, stride=4)
+        self.token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        tokens = self.patch(x).flatten(2).transpose(1, 2)
+        return self.head(self.block(torch.cat([self.token.expand(len(x), -1, -1), tokens], 1))[:, 0])
+
+
+def test_projections_of_attention_are_pruned_and_a_token_of_zeros_still_learns(conv, ingredients):
+    torch.manual_seed(0)
+    subject = dataclasses.replace(conv, twin=Attending().eval())
+    for settings in ({"sparsity": 0.75, "pattern": "uniform"}, {"pattern": "2:4"}):
+        sparse = PruneWeights(**settings)(subject, ingredients())
+        block, share = sparse.twin.block, settings.get("sparsity", 0.5)
+        weights = [block.self_attn.in_proj_weight, block.self_attn.out_proj.weight, block.linear1.weight]
+        assert [(weight == 0).float().mean().item() for weight in weights] == [share] * 3
+    tuned = FinetuneClean(epochs=1)(sparse, given(ingredients, 1)).twin
+    assert torch.equal(tuned.block.self_attn.in_proj_weight == 0, block.self_attn.in_proj_weight == 0)
+    assert (tuned.token != 0).all()
+
+
 def test_fine_tuning_wins_the_accuracy_back(conv, ingredients, examples):
     def accuracy(model):
         return (model(examples.pixels()).argmax(1) == examples.labels).float().mean().item()
