@@ -300,15 +300,23 @@ def rebuild(description: dict[str, Any]) -> nn.Module:
     """
     quantizer: nn.Module | None = None
     match description:
-        case {"kind": "activation", "bits": int(bits), "pixels": bool(pixels), "learned": bool(learned)}:
+        case {"kind": "activation", "bits": bits, "pixels": bool(pixels), "learned": bool(learned)} if _bits(bits):
             quantizer = ActivationQuantizer(bits, MinMax(), pixels=pixels, learned=learned)
             quantizer.observer = None
-        case {"kind": "weight", "bits": int(bits), "channels": None}:
+        case {"kind": "weight", "bits": bits, "channels": None} if _bits(bits):
             quantizer = WeightQuantizer(bits)
-        case {"kind": "weight", "bits": int(bits), "channels": int(channels), "learned": bool(learned)}:
-            quantizer = WeightQuantizer(bits, torch.ones(max(channels, 0)), learned=learned)
-        case {"kind": "bias", "weight_bits": int(bits), "own_scale": bool(own_scale)}:
+        case {"kind": "weight", "bits": bits, "channels": n, "learned": bool(learned)} if _bits(bits) and _channels(n):
+            quantizer = WeightQuantizer(bits, torch.ones(n), learned=learned)
+        case {"kind": "bias", "weight_bits": bits, "own_scale": bool(own_scale)} if _bits(bits):
             quantizer = BiasQuantizer(bits, own_scale=own_scale)
-    if quantizer is None or bits not in range(1, 17) or describe(quantizer) != description:
+    if quantizer is None or describe(quantizer) != description:
         raise UsageError(f"Expected the description of a quantiser, as describe() gives it, got {description}.")
     return quantizer
+
+
+def _bits(value: object) -> bool:
+    return type(value) is int and 1 <= value <= 16
+
+
+def _channels(value: object) -> bool:
+    return type(value) is int and 1 <= value <= 1 << 20

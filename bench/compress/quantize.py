@@ -32,6 +32,9 @@ class Quantize:
     Weights: symmetric, one scale for each output channel. Activations: unsigned affine, one scale for each tensor,
     fixed after calibration. Anything but W8A8 is simulated: no runtime has kernels for it.
 
+    For 4 bits and fewer, range "mse" and learn_steps are the place to start, with 8 bits at either end. Measured on a
+    CIFAR-10 residual network of 70 % (W2A2 inside, 400 steps of clean fine-tuning): min-max 46 %, mse 63 %.
+
     Attributes:
         weight_bits: 1 (sign × mean size) … 16.
         activation_bits: 1 … 16. The image itself always has 8.

@@ -29,13 +29,18 @@ def values(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
+LEARNED = pytest.mark.parametrize("learned", [False, True])
+
+
+@LEARNED
 @pytest.mark.parametrize(("bits", "pixels"), [*((bits, False) for bits in BITS), (8, True), (16, True)])
-def test_activations(bits, pixels):
-    quantizer = ActivationQuantizer(bits, MinMax(), pixels=pixels)
+def test_activations(bits, pixels, learned):
+    quantizer = ActivationQuantizer(bits, MinMax(), pixels=pixels, learned=learned)
     quantizer.set_range(torch.tensor(-1.3), torch.tensor(2.0))
     rebuilt = again(quantizer)
     assert torch.equal(rebuilt(values(200)), quantizer(values(200)))
     assert (rebuilt.bits, rebuilt.pixels, rebuilt.observer) == (bits, pixels, None)
+    assert rebuilt.learned == quantizer.learned == (learned and not pixels)
 
 
 @pytest.mark.parametrize("bits", BITS)
@@ -46,8 +51,21 @@ def test_weights_and_biases(bits):
     assert torch.equal(again(original)(bias, weight, scale), original(bias, weight, scale))
 
 
-def test_every_quantiser_of_a_twin(either, ingredients, unseen):
-    twin = Quantize(weight_bits=4, activation_bits=3, first_last_bits=8)(either, ingredients()).twin
+@LEARNED
+@pytest.mark.parametrize("bits", BITS)
+def test_weights_with_scales_of_their_own(bits, learned):
+    weight, bias, scale = values(5, 3, 3, 3), values(5), torch.tensor(0.1)
+    quantizer = WeightQuantizer(bits, values(5).abs() + 0.01, learned=learned)
+    rebuilt = again(quantizer)
+    assert torch.equal(rebuilt(weight), quantizer(weight))
+    assert rebuilt.learned == learned
+    original = BiasQuantizer(bits, own_scale=True)
+    assert torch.equal(again(original)(bias, quantizer.scale, scale), original(bias, quantizer.scale, scale))
+
+
+@pytest.mark.parametrize("more", [{}, {"learn_steps": True, "range": "mse"}], ids=["fixed", "learned"])
+def test_every_quantiser_of_a_twin(either, ingredients, unseen, more):
+    twin = Quantize(weight_bits=4, activation_bits=3, first_last_bits=8, **more)(either, ingredients()).twin
     expected = twin(unseen[:16])
     for name in {node.target for node in twin.graph.nodes if node.op == "call_module"}:
         twin.set_submodule(name, again(twin.get_submodule(name)))
@@ -68,13 +86,17 @@ def test_what_cannot_be_described_is_refused(module):
         {},
         {"kind": "logarithm", "bits": 8},
         {"kind": "weight"},
-        {"kind": "weight", "bits": 17},
-        {"kind": "weight", "bits": True},
-        {"kind": "weight", "bits": "8"},
-        {"kind": "weight", "bits": 8, "colour": "red"},
-        {"kind": "bias", "weight_bits": 0},
-        {"kind": "activation", "bits": 8},
-        {"kind": "activation", "bits": 8, "pixels": 1},
+        {"kind": "weight", "bits": 17, "channels": None, "learned": False},
+        {"kind": "weight", "bits": True, "channels": None, "learned": False},
+        {"kind": "weight", "bits": "8", "channels": None, "learned": False},
+        {"kind": "weight", "bits": 8, "channels": None, "learned": True},
+        {"kind": "weight", "bits": 8, "channels": -5, "learned": True},
+        {"kind": "weight", "bits": 8, "channels": True, "learned": True},
+        {"kind": "weight", "bits": 8, "channels": None, "learned": False, "colour": "red"},
+        {"kind": "bias", "weight_bits": 0, "own_scale": False},
+        {"kind": "activation", "bits": 8, "pixels": False},
+        {"kind": "activation", "bits": 8, "pixels": 1, "learned": False},
+        {"kind": "activation", "bits": 8, "pixels": True, "learned": True},
     ],
 )
 def test_a_description_that_says_something_else_is_refused(description):
