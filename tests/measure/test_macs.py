@@ -81,8 +81,8 @@ class Block(nn.Module):
     def forward(self, images):
         x = self.patch(images).flatten(2).transpose(1, 2)
         q, k, v = self.qkv(x).view(-1, 16, 3, 3, 4).permute(2, 0, 3, 1, 4)
-        by_hand = (q @ k.transpose(-2, -1) / 2).softmax(-1) @ v
-        mixed = F.scaled_dot_product_attention(q, k, v) if self.fused else by_hand
+        fused = F.scaled_dot_product_attention
+        mixed = fused(q, k, v) if self.fused else (q @ k.transpose(-2, -1) / 2).softmax(-1) @ v
         x = x + self.project(mixed.transpose(1, 2).reshape(-1, 16, 12))
         return self.head((x + self.mlp(x)).mean(1))
 
