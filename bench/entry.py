@@ -83,7 +83,7 @@ class Entry(BaseModel):
         recipe: the answer.
         model: the parent's name, "bench:digits-cnn".
         seed: seeds training, calibration and fine-tuning.
-        sealed: sha256 of the folder that the model was saved in and attacked from; None where it could not be saved.
+        sealed: sha256 of the saved model that was attacked (graph and tensors); None where it could not be saved.
         engine: the attack implementation and its version.
         verdicts: the letters.
         agreement: of the twin and the file that ships; None where no ONNX file ships.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata, resources
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from bench.compress.sealed import Sealed, is_sealed, seal, unseal
+from bench.compress.sealed import Sealed, digest_of, is_sealed, seal, unseal
 from bench.dataset import Dataset
 from bench.errors import MissingError, UsageError
 from bench.files import cache_dir
@@ -112,13 +113,12 @@ def sealed_folder(entry: Entry) -> Path:
     Raises:
         MissingError: it could not be saved then, or this machine does not have it.
     """
-    from bench.compress.sealed import digest_of
-
     if entry.sealed is None:
         raise MissingError(f"The model of {entry.name} could not be saved; only its recipe can make it again.")
     for folder in sorted((cache_dir() / "compressed").glob("*")):
-        if is_sealed(folder) and digest_of(folder) == entry.sealed:
-            return folder
+        with suppress(ValueError, KeyError, OSError):  # a damaged one is not the one
+            if is_sealed(folder) and digest_of(folder) == entry.sealed:
+                return folder
     raise MissingError(
         f"The model of {entry.name} is not in {cache_dir() / 'compressed'}; make it again: {entry.command}."
     )

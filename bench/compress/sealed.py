@@ -30,7 +30,7 @@ class Sealed:
         network: what was saved, in eval mode.
         image_shape: (C, H, W).
         about: what whoever saved it wrote into the plan.
-        digest: sha256 of plan and tensors; names exactly this model.
+        digest: sha256 of graph and tensors; names exactly this model, however and whenever it was made.
     """
 
     network: fx.GraphModule
@@ -105,13 +105,21 @@ def unseal(folder: Path, device: torch.device) -> Sealed:
             f"Cannot load the compressed model in {folder}: {PLAN} is damaged ({type(error).__name__}: {error}). "
             "Export it again."
         ) from error
-    return Sealed(network=network, image_shape=(channels, height, width), about=plan["about"], digest=digest_of(folder))
+    return Sealed(network=network, image_shape=(channels, height, width), about=plan["about"], digest=_digest(plan))
 
 
 def digest_of(folder: Path) -> str:
-    """Return the sha256 of plan and tensors, by which an entry names its model."""
-    # The plan holds the digest of the tensors.
-    return hashlib.sha256((folder / PLAN).read_bytes()).hexdigest()
+    """Return the digest of the model in a folder, by which an entry names it.
+
+    Raises:
+        ValueError, KeyError: its plan is damaged.
+    """
+    return _digest(json.loads((folder / PLAN).read_text(encoding="utf-8")))
+
+
+def _digest(plan: dict[str, Any]) -> str:
+    decisive = [plan["image_shape"], plan["graph"], plan[TENSORS]]  # the last is itself a digest
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
 def is_sealed(folder: Path) -> bool:

@@ -172,6 +172,8 @@ def _evidence(entry: Entry) -> Iterable[tuple[str, str]]:
     artefact = entry.efficiency.artefact
     threads = f", {runtime.runtime}, {runtime.threads} thread{'s' * (runtime.threads != 1)}" if runtime else ""
     yield "artefact", artefact + threads
+    if entry.sealed:
+        yield "model", f"sha256 {entry.sealed[:16]} (bench export {entry.name})"
     yield "engine", f"{entry.engine}, recipe {entry.recipe.fingerprint}, track {entry.track.fingerprint}"
     commit = f"commit {place.commit[:10]}" if place.commit else "outside git"
     yield "code", f"bench {place.bench}, {commit}{', with uncommitted changes' * place.dirty}"

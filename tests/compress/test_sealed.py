@@ -57,7 +57,7 @@ def test_it_can_be_trained_attacked_and_sealed_again(folder, tmp_path, unseen):
     network(images).sum().backward()
     assert images.grad.abs().sum() > 0
     assert all(parameter.grad is not None for parameter in network.parameters())
-    seal(network, SHAPE, {"recipe": "quant8"}, tmp_path / "again")
+    seal(network, SHAPE, {"recipe": "quant8", "seconds": 3}, tmp_path / "again")
     assert digest_of(tmp_path / "again") == digest_of(folder)
 
 
