@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from bench.attack import reference
 from bench.attack.engine import Trial, run_suite
+from bench.attack.engines import new_engine
 from bench.compress.bake import bake
 from bench.compress.export import deploy
 from bench.entry import Effort, Entry
@@ -42,7 +42,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
     track, device, clock, meter = request.track, pick_device(request.device), Clock(), Meter()
     # TensorFloat-32 keeps 10 bits of mantissa: the twin would no longer be what the deployed model computes.
     torch.backends.cudnn.allow_tf32 = False
-    steps, n_examples = request.recipe.resolve(), request.images
+    steps, n_examples, engine = request.recipe.resolve(), request.images, new_engine(request.engine)
 
     with clock.stage("load"):
         report(Event(stage="load", note=f"{request.model} on {track.dataset}"))
@@ -79,6 +79,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
             n_classes=dataset.n_classes,
             seed=track.seed,
             device=device,
+            engine=engine,
         )
         report(Event(stage="estimate", note=estimate(trial, track.suite)))
         journal = open_journal(request, trial, artefact)
@@ -94,7 +95,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         recipe=recipe_record(request.recipe, steps),
         model=str(request.model),
         seed=request.seed,
-        engine=reference.NAME,
+        engine=engine.name,
         verdicts=Verdicts.of(attacks=outcome.attacks, letters=outcome.letters, alarms=raised),
         agreement=agrees,
         efficiency=efficiency,

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bench.attack import alarms, reference
-from bench.attack.engine import SHARD, Outcome, Trial, estimate_seconds
+from bench.attack import alarms
+from bench.attack.engine import Outcome, Trial, estimate_seconds
 from bench.compress.export import Artefact, OnnxClassifier, agreement
 from bench.dataset import Dataset, Examples
 from bench.efficiency import Efficiency, Latency
@@ -122,7 +122,7 @@ def open_journal(request: Request, trial: Trial, artefact: Artefact) -> FileJour
     tensors = {**trial.subject.twin.state_dict(), "images": trial.examples.images, "labels": trial.examples.labels}
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    code = (metadata.version("bench"), reference.NAME, str(SHARD), str(request.model), *_own_code(request.model))
+    code = (metadata.version("bench"), trial.engine.name, str(request.model), *_own_code(request.model))
     digest.update("\n".join((request.track.fingerprint, *code)).encode())
     journal = FileJournal(cache_dir() / "unfinished" / f"{digest.hexdigest()[:24]}.json")
     if request.fresh:

@@ -150,7 +150,7 @@ class Field:
             logits=logits,
             wrong=broken | (logits.argmax(1) != labels),
             loss=loss,
-            gradient=gradient.nan_to_num_(0.0, 0.0, 0.0),
+            gradient=gradient.nan_to_num(0.0, 0.0, 0.0),
         )
         return answer, torch.stack(counts, 1).long()
 
