@@ -202,20 +202,18 @@ def checkpoints(iterations: int) -> Tensor:
 def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     """Return −(z_y − z_t) / (z_1 − (z_3 + z_4)/2), (N,): unchanged by scaling or shifting the logits.
 
-    With three classes the ratio is over z_1 − z_3, as in the untargeted loss; with two, where any such ratio is
-    constant, the plain difference remains.
+    With three classes or two, where such a ratio is constant for one target or for all, the plain difference remains.
 
     Args:
         logits: (N, K), K ≥ 2.
         labels: (N,) true classes.
         targets: (N,) classes aimed at.
     """
-    difference = logits.gather(1, targets.unsqueeze(1)) - logits.gather(1, labels.unsqueeze(1))
-    k = logits.shape[1]
-    if k == 2:
-        return difference.squeeze(1)
-    top = logits.topk(min(k, 4), dim=1).values
-    return difference.squeeze(1) / (top[:, 0] - top[:, 2:].mean(1) + 1e-12)
+    difference = (logits.gather(1, targets.unsqueeze(1)) - logits.gather(1, labels.unsqueeze(1))).squeeze(1)
+    if logits.shape[1] < 4:
+        return difference
+    top = logits.topk(4, dim=1).values
+    return difference / (top[:, 0] - top[:, 2:].mean(1) + 1e-12)
 
 
 def per_image_largest(delta: Tensor) -> Tensor:

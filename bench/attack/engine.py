@@ -24,6 +24,7 @@ from bench.verdicts import LETTERS, MISCLASSIFIED, STANDING
 TOGETHER = 200
 """Images in one pass, where nothing depends on how many they are."""
 
+
 class Engine(Protocol):
     """Attacks images and has them judged; what an attack says of itself counts for nothing."""
 

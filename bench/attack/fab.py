@@ -1,4 +1,4 @@
-"""FAB (Croce & Hein, 2020, arXiv 1907.02044): steps onto the linearised boundary, always near the original; targeted."""
+"""FAB (Croce & Hein, 2020, arXiv 1907.02044): steps onto the linearised boundary, never far from the original."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Slots:
     iteration: Tensor
     point: Tensor
     unknown: Tensor  # the point comes from a step: nobody knows yet on which side of the boundary it lies
-    crossed: Tensor  # the step before led across the boundary
+    crossed: Tensor  # the step before led across the boundary; most do
     nearest: Tensor  # adversarial point of this run
     distance: Tensor  # from the original to that
 
@@ -71,7 +71,7 @@ class Fab:
         x, count = arrivals.images, torch.zeros_like(arrivals.labels)
         fresh = _Slots(
             images=x, labels=arrivals.labels, clean=~count.bool(), targets=count.view(-1, 1).repeat(1, self.runs),
-            run=count, iteration=count.clone(), point=x.clone(), unknown=count.bool(), crossed=count.bool(),
+            run=count, iteration=count.clone(), point=x.clone(), unknown=count.bool(), crossed=~count.bool(),
             nearest=x.clone(), distance=torch.full_like(x[:, 0, 0, 0], torch.inf),
         )  # fmt: skip
         self.state = seat(self.state, gone, fresh)
@@ -148,4 +148,4 @@ class Fab:
         s = self.slots
         s.point[rows], s.nearest[rows] = s.images[rows], s.images[rows]
         s.distance[rows], s.iteration[rows] = torch.inf, 0
-        s.unknown[rows], s.crossed[rows] = False, False
+        s.unknown[rows], s.crossed[rows] = False, True

@@ -160,7 +160,7 @@ class Field:
         logits: Tensor = self.trial.subject.twin(points)
         self.work.seconds += time.perf_counter() - start
         self.work.forward += len(points)
-        return logits
+        return logits.to(points.dtype)
 
     def _differentiate(self, points: Tensor, slots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits, the search's loss, and its gradient at the points."""
@@ -174,4 +174,6 @@ class Field:
         self.work.seconds += time.perf_counter() - start
         self.work.forward += len(points)
         self.work.backward += len(points)
-        return logits.detach(), loss.detach(), torch.zeros_like(points) if gradient is None else gradient
+        # Whatever the network computes in, the search keeps one type: it must not matter who shares the batch.
+        logits, loss = logits.detach().to(points.dtype), loss.detach().to(points.dtype)
+        return logits, loss, torch.zeros_like(points) if gradient is None else gradient

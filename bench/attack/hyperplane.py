@@ -1,4 +1,4 @@
-"""The nearest point of a hyperplane within the box [0, 1], in Linf or L2 (the projections of Croce & Hein, 2020, FAB)."""
+"""The nearest point of a hyperplane within the box [0, 1], in Linf or L2: FAB's projections (Croce & Hein, 2020)."""
 
 from __future__ import annotations
 

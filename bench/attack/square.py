@@ -163,9 +163,7 @@ class Square:
         s.moment = (s.moment + 1).clamp_max(SEARCH)
         done = s.query >= self.queries
         offered = done.nonzero().flatten()
-        return Move(
-            claims=answer.wrong & counted, counted=counted, offered=offered, offers=s.best[offered], done=done
-        )
+        return Move(claims=answer.wrong & counted, counted=counted, offered=offered, offers=s.best[offered], done=done)
 
     def _words(self, keys: Tensor, number: Tensor) -> Tensor:
         """Return the random words of queries, (…, draws)."""

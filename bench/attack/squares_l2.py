@@ -1,4 +1,4 @@
-"""Square's patches under L2 (Andriushchenko et al., 2020): two windows trade the budget, one takes a bump of two signs."""
+"""Square's patches under L2 (Andriushchenko et al., 2020): one window pays for another, which takes a random bump."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Square's patches under Linf (Andriushchenko et al., 2020): every pixel at a corner of the ball, patches of one sign."""
+"""Square's patches under Linf (Andriushchenko et al., 2020): squares that go to the ball's surface."""
 
 from __future__ import annotations
 

@@ -79,11 +79,15 @@ def test_budgets_are_upper_bounds_of_what_the_probe_counts(outcomes, attack):
 
 
 def test_budgets_are_met_by_images_that_survive(outcomes):
+    """All iterations, all targets; both engines, neither of which is cheaper by searching less."""
     outcome, survives = outcomes["Linf"]
+    least = {"apgd-ce": 101, "apgd-t": 3 * 101, "fab-t": 3 * 100, "square": 0}
     for attack in SUITES["standard"]:
-        record, budget = outcome.records[attack], passes(attack, 4)
-        assert record.backward >= budget.backward * int(survives.sum())
-        assert record.forward >= budget.forward * int(survives.sum())
+        record = outcome.records[attack]
+        assert record.backward >= least[attack] * int(survives.sum())
+        assert record.forward > least[attack] * int(survives.sum())
+    # A square that changes nothing is no query to the bench engine; no other is left out.
+    assert outcome.records["square"].forward > 2000 * int(survives.sum())
 
 
 @pytest.mark.parametrize("attack", ["apgd-ce", "apgd-t"])
