@@ -8,7 +8,7 @@ import torch
 
 from bench.attack.engine import Trial, run_suite
 from bench.attack.engines import new_engine
-from bench.compress.bake import bake
+from bench.compress.bake import bake, fold
 from bench.compress.export import deploy
 from bench.entry import Effort, Entry
 from bench.errors import UsageError
@@ -68,7 +68,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         artefact = deploy(subject, dataset.image_shape)
         parent_artefact = deploy(Subject(twin=parent, parent=parent, deployed=parent), dataset.image_shape)
         agrees = compare_twin(subject, artefact, examples, device)
-        attacked = bake(subject.twin)
+        attacked = bake(fold(subject.twin, dataset.image_shape, device))
         deployed = attacked if artefact.classifier is subject.twin else artefact.classifier
 
     with clock.stage("attack"):

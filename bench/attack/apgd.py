@@ -82,6 +82,7 @@ class Apgd:
     def seat(self, gone: Tensor, arrivals: Arrivals) -> None:
         """Give free slots to new images."""
         x, n = arrivals.images, len(arrivals.images)
+        self.periods = self.periods.to(x.device)
         zeros, count = x.new_zeros(n), torch.zeros_like(arrivals.labels)
         # The lower corner first: where both bounds are out of the box they must not cross.
         low, high = ((x - self.eps).clamp(0, 1), (x + self.eps).clamp(0, 1)) if self.linf else (x, x)
@@ -140,7 +141,7 @@ class Apgd:
         iterating = s.moment > START
         s.ups += iterating & (loss > s.last_loss)
         s.last_loss = torch.where(iterating, loss, s.last_loss)
-        period = self.periods.to(loss.device)[s.moment]
+        period = self.periods[s.moment]
         check = period > 0
         stuck = ~s.halved & (s.checked_loss >= s.best_loss)
         halve = check & ((s.ups <= RHO * period) | stuck)

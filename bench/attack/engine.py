@@ -115,7 +115,8 @@ def run_suite(trial: Trial, suite: str, *, journal: Journal, report: Report) -> 
     letters = _clean_letters(trial)
     for attack, letter in zip(SUITES[suite], LETTERS, strict=False):
         standing = [i for i, old in enumerate(letters) if old == STANDING]
-        todo = [i for i in standing if i not in journal.recall(attack)]
+        known = journal.recall(attack)
+        todo = [i for i in standing if i not in known]
         for outcomes, seen in trial.engine(trial, attack, todo, report):
             journal.record(attack, outcomes, vars(seen))
         fallen = {i for i, survived in journal.recall(attack).items() if not survived}

@@ -3,9 +3,9 @@ import copy
 import pytest
 import torch
 from small_networks import SHAPE, subject
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from bench.compress.bake import bake
+from bench.compress.bake import bake, fold
 from bench.compress.fake_quant import BiasQuantizer, WeightQuantizer
 from bench.compress.prune_channels import PruneChannels
 from bench.compress.quantize import Quantize
@@ -75,3 +75,25 @@ def test_baking_twice_changes_nothing(conv, ingredients, unseen):
     once = bake(Quantize()(conv, ingredients()).twin)
     assert torch.equal(answers(once, unseen[:8])[0], answers(bake(once), unseen[:8])[0])
     assert subject(once).twin(torch.rand(2, *SHAPE)).shape[0] == 2
+
+
+def test_folding_batch_norm_changes_nothing_but_rounding():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(SHAPE[0], 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5))
+        images = torch.rand(3, *SHAPE)
+        network(images)
+    network.eval()
+    folded = fold(network, SHAPE, torch.device("cpu"))
+    assert isinstance(folded, fx.GraphModule)
+    assert not any("batch_norm" in str(node.target) for node in folded.graph.nodes)
+    assert torch.allclose(folded(images), network(images), atol=1e-5)
+
+
+def test_a_network_without_batch_norm_or_beyond_tracing_is_left_alone():
+    class Branching(nn.BatchNorm2d):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images) if images.sum() > 0 else images
+
+    for network in (nn.Conv2d(SHAPE[0], 2, 1), Branching(SHAPE[0]).eval()):
+        assert fold(network, SHAPE, torch.device("cpu")) is network
