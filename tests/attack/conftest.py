@@ -90,7 +90,13 @@ def short_reference(monkeypatch) -> ReferenceEngine:
     return ReferenceEngine()
 
 
+@pytest.fixture
+def short() -> Engine:
+    """Our engine, its budgets cut."""
+    return BenchEngine(budget=SHORT)
+
+
 @pytest.fixture(params=["bench", "reference"])
-def short(request) -> Engine:
-    """Both engines, their budgets cut."""
-    return request.getfixturevalue("short_reference") if request.param == "reference" else BenchEngine(budget=SHORT)
+def either(request) -> Engine:
+    """One engine after the other, their budgets cut."""
+    return request.getfixturevalue("short" if request.param == "bench" else "short_reference")
