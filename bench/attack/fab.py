@@ -141,7 +141,8 @@ class Fab:
         ahead, home = moves.view(2, *point.shape)
         near, far = sizes.view(2, -1, *[1] * (point.dim() - 1))
         alpha = (near / (near + far)).clamp_max(ALPHA_MAX)
-        return ((point + ETA * ahead) * (1 - alpha) + (original + ETA * home) * alpha).clamp_(0, 1)
+        mixed: Tensor = (point + ETA * ahead) * (1 - alpha) + (original + ETA * home) * alpha
+        return mixed.clamp_(0, 1)
 
     def _start(self, rows: Tensor) -> None:
         """Begin with the next target, from the original."""

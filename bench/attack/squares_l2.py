@@ -99,7 +99,8 @@ def bump(side: int) -> Tensor:
     """Return a square of L2 norm 1, its upper half a pyramid above zero, its lower half one below; (side, side)."""
     upper = side // 2
     both = torch.cat([_pyramid(upper, side), -_pyramid(side - upper, side)])
-    return both / both.norm()
+    size: Tensor = both.norm()
+    return both / size
 
 
 def _pyramid(height: int, width: int) -> Tensor:
@@ -113,4 +114,5 @@ def _pyramid(height: int, width: int) -> Tensor:
     steps = torch.arange(1, levels + 1).double().pow(-2)
     heights = steps.flip(0).cumsum(0).flip(0)
     pyramid = heights[away]
-    return (pyramid / pyramid.norm()).float()
+    size: Tensor = pyramid.norm()
+    return (pyramid / size).float()
