@@ -44,6 +44,7 @@ def evaluate(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Try a setting: steps.0.weight_bits=4")
     ] = None,
     board: Board = Path("leaderboard"),
+    engine: Annotated[str, typer.Option(help="Who attacks: bench, or reference.")] = "bench",
     trust: Annotated[bool, typer.Option("--trust", help="Let python: models run their code.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an interrupted run left.")] = False,
     as_json: Json = False,
@@ -64,7 +65,7 @@ def evaluate(
 
     request = Request(
         recipe=the_recipe, track=the_track, model=spec, n_examples=n_examples,
-        seed=seed, device=device, trust=trust, fresh=fresh,
+        seed=seed, device=device, trust=trust, engine=engine, fresh=fresh,
     )  # fmt: skip
     try:
         with watching(_console(stderr=True)) as report:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from bench.attack import reference
 from bench.attack.engine import Trial, run_suite
-from bench.compress.bake import bake
+from bench.attack.engines import new_engine
+from bench.compress.bake import bake, fold
 from bench.compress.export import deploy
 from bench.entry import Effort, Entry
 from bench.load.datasets import load_dataset
@@ -41,7 +41,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
     track, device, clock = request.track, pick_device(request.device), Clock()
     # TensorFloat-32 keeps 10 bits of mantissa: the twin would no longer be what the deployed model computes.
     torch.backends.cudnn.allow_tf32 = False
-    steps, n_examples = request.recipe.resolve(), request.images
+    steps, n_examples, engine = request.recipe.resolve(), request.images, new_engine(request.engine)
 
     with clock.stage("load"):
         report(Event(stage="load", note=f"{request.model} on {track.dataset}"))
@@ -58,7 +58,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         artefact = deploy(subject, dataset.image_shape)
         parent_artefact = deploy(Subject(twin=parent, parent=parent, deployed=parent), dataset.image_shape)
         agrees = compare_twin(subject, artefact, examples, device)
-        attacked = bake(subject.twin)
+        attacked = bake(fold(subject.twin))
         deployed = attacked if artefact.classifier is subject.twin else artefact.classifier
 
     with clock.stage("attack"):
@@ -69,6 +69,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
             n_classes=dataset.n_classes,
             seed=track.seed,
             device=device,
+            engine=engine,
         )
         report(Event(stage="estimate", note=estimate(trial, track.suite)))
         journal = open_journal(request, trial, artefact)
@@ -85,7 +86,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         model=str(request.model),
         seed=request.seed,
         sealed=made.digest,
-        engine=reference.NAME,
+        engine=engine.name,
         verdicts=Verdicts.of(attacks=outcome.attacks, letters=outcome.letters, alarms=raised),
         agreement=agrees,
         efficiency=efficiency,

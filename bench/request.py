@@ -22,6 +22,7 @@ class Request:
         seed: of training, calibration and fine-tuning.
         device: "auto", "cpu", "cuda", "cuda:1".
         trust: whether the user's own Python files may run.
+        engine: who attacks, "bench" or "reference".
         fresh: whether to forget what an interrupted run left.
     """
 
@@ -32,6 +33,7 @@ class Request:
     seed: int = 0
     device: str = "auto"
     trust: bool = False
+    engine: str = "bench"
     fresh: bool = False
 
     def __post_init__(self) -> None:

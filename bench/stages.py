@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bench.attack import alarms, reference
-from bench.attack.engine import SHARD, Outcome, Trial, estimate_seconds
+from bench.attack import alarms
+from bench.attack.engine import Outcome, Trial, estimate_seconds
 from bench.compress.export import Artefact, OnnxClassifier, agreement
 from bench.compress.sealed import unseal
 from bench.dataset import Dataset, Examples
@@ -126,7 +126,7 @@ def open_journal(request: Request, trial: Trial, artefact: Artefact) -> FileJour
     digest = hashlib.sha256(artefact.data)
     for tensor in (trial.examples.images, trial.examples.labels):
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    decisive = (request.track.fingerprint, digest_of_weights(trial.subject.twin), reference.NAME, str(SHARD))
+    decisive = (request.track.fingerprint, digest_of_weights(trial.subject.twin), trial.engine.name)
     code = (str(request.model), *own_code(request.model), code_digest("attack"))
     digest.update("\n".join((*decisive, *code)).encode())
     journal = FileJournal(cache_dir() / "unfinished" / f"{digest.hexdigest()[:24]}.json")

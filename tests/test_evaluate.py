@@ -8,8 +8,9 @@ import torch
 
 import bench.evaluate
 import bench.stages
-from bench.attack import reference
-from bench.attack.engine import Trial
+from bench.attack.driver import BenchEngine
+from bench.attack.engines import ENGINES
+from bench.attack.suites import Budget
 from bench.compress.export import deploy
 from bench.entry import load_entry
 from bench.errors import MissingError, UsageError
@@ -25,25 +26,19 @@ from bench.track import load_track
 from bench.verdicts import AUTOATTACK, LETTERS
 
 IMAGES = 12
+SHORT = BenchEngine(budget=Budget(iterations=20, targets=4, queries=200))
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     """One cache, one thread, three epochs for the parent and short attacks for the whole file."""
-    whole = reference._attacker
-
-    def attacker(attack, *args, **kwargs):
-        made = whole(attack, *args, **kwargs)
-        made.n_iter, made.n_queries, made.n_target_classes = 20, 200, 4
-        return made
-
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         path = tmp_path_factory.mktemp("cache")
         patch.setenv("BENCH_CACHE_DIR", str(path))
         patch.setitem(SCHEDULES, "digits-cnn", dataclasses.replace(SCHEDULES["digits-cnn"], epochs=3))
-        patch.setattr(reference, "_attacker", attacker)
+        patch.setitem(ENGINES, "bench", lambda: SHORT)
         patch.setattr(bench.evaluate, "deploy", exported_once())
         patch.setattr(bench.stages, "measure_latency", partial(measure_latency, budget_s=1.0))
         yield path
@@ -85,19 +80,20 @@ def entry(cache, board):
 @pytest.fixture
 def asked(monkeypatch):
     """The attacks that really ran, in order; `asked.stop_at` names one at which Ctrl-C comes."""
-    propose = reference.propose
 
     class Asked(list):
-        stop_at = ""
+        stop_at, name = "", SHORT.name
 
-        def __call__(self, attack, *args, **kwargs):
+        def __call__(self, trial, attack, images, report):
+            if not images:
+                return
             if attack == self.stop_at:
                 raise KeyboardInterrupt
             self.append(attack)
-            return propose(attack, *args, **kwargs)
+            yield from SHORT(trial, attack, images, report)
 
     calls = Asked()
-    monkeypatch.setattr(bench.evaluate, "Trial", partial(Trial, propose=calls))
+    monkeypatch.setitem(ENGINES, "bench", lambda: calls)
     return calls
 
 

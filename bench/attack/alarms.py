@@ -102,6 +102,9 @@ def inspect(outcome: Outcome, *, n_classes: int) -> tuple[Alarm, ...]:
             sentence = f"{fallen} of {total} images fell to Square alone, after every gradient attack had failed"
             convicts = fallen / total > SQUARE_CONVICTS
             alarms.append(Alarm(name="square-beats-white-box", fatal=convicts, evidence=sentence))
+    if n_classes < 4:
+        sentence = f"the targeted loss needs 4 classes; with {n_classes}, apgd-t climbed the plain difference of logits"
+        alarms.append(Alarm(name="few-classes", fatal=False, evidence=sentence))
     clean = Proportion(count=total - outcome.letters.count("x"), total=total)
     if clean.interval[0] <= 1 / n_classes:
         sentence = f"{clean.count} of {total} clean images right; chance is {1 / n_classes:.1%}"

@@ -1,4 +1,4 @@
-"""Runs a suite against a subject: propose, judge, write the letter; attack by attack, shard by shard."""
+"""Runs a suite against a subject: attack by attack, and a letter for each image."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from bench.attack import reference
-from bench.attack.judge import correct, survives
-from bench.attack.probe import Probe, Record
+from bench.attack.driver import BenchEngine
+from bench.attack.judge import correct
+from bench.attack.probe import Record
 from bench.attack.suites import SUITES, passes
 from bench.dataset import Examples
 from bench.errors import UsageError
@@ -21,25 +21,22 @@ from bench.progress import Event, Report
 from bench.threat_model import ThreatModel
 from bench.verdicts import LETTERS, MISCLASSIFIED, STANDING
 
-SHARD = 200
-"""Images attacked together. Part of the protocol, not a tuning knob: the reference draws its randomness per batch."""
+TOGETHER = 200
+"""Images in one pass, where nothing depends on how many they are."""
 
 
-class Propose(Protocol):
-    """An attack engine: proposes adversarial images, of which the judge thinks what it likes."""
+class Engine(Protocol):
+    """Attacks images and has them judged; what an attack says of itself counts for nothing."""
+
+    @property
+    def name(self) -> str:
+        """What an entry remembers of the engine; another name means that verdicts may differ."""
+        ...
 
     def __call__(
-        self,
-        attack: str,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        threat: ThreatModel,
-        *,
-        seed: int,
-        n_classes: int,
-    ) -> Tensor:
-        """Return (N, C, H, W) proposals for (N, C, H, W) images."""
+        self, trial: Trial, attack: str, images: list[int], report: Report
+    ) -> Iterator[tuple[dict[int, bool], Record]]:
+        """Yield, part after part, image → survived and what was seen while these images were attacked."""
         ...
 
 
@@ -70,7 +67,7 @@ class Trial:
         n_classes: number of logits.
         seed: of every attack.
         device: where the twin is.
-        propose: the attack engine.
+        engine: who attacks.
     """
 
     subject: Subject
@@ -79,22 +76,18 @@ class Trial:
     n_classes: int
     seed: int
     device: torch.device
-    propose: Propose = reference.propose
+    engine: Engine = field(default_factory=BenchEngine)
 
     def __post_init__(self) -> None:
-        if self.n_classes < 4:
-            raise UsageError(f"Expected at least 4 classes (the targeted DLR loss needs 4), got {self.n_classes}.")
+        if self.n_classes < 2:
+            raise UsageError(f"Expected at least 2 classes, got {self.n_classes}.")
         if self.threat.norm == "L2" and min(self.examples.images.shape[2:]) < 5:
             raise UsageError("Expected images of at least 5×5 pixels: smaller ones have no room for Square under L2.")
 
     def batch(self, shard: list[int]) -> tuple[Tensor, Tensor]:
         """Return the chosen images, (n, C, H, W) in [0, 1], and their labels, on the device."""
-        index = torch.tensor(shard)
+        index = torch.tensor(shard, dtype=torch.int64)
         return self.examples.pixels(index).to(self.device), self.examples.labels[index].to(self.device)
-
-    def shards(self, indices: list[int]) -> list[list[int]]:
-        """Cut a list of images into what is attacked together."""
-        return [indices[start : start + SHARD] for start in range(0, len(indices), SHARD)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +115,9 @@ def run_suite(trial: Trial, suite: str, *, journal: Journal, report: Report) -> 
     letters = _clean_letters(trial)
     for attack, letter in zip(SUITES[suite], LETTERS, strict=False):
         standing = [i for i, old in enumerate(letters) if old == STANDING]
-        for outcomes, seen in _attack(trial, attack, [i for i in standing if i not in journal.recall(attack)], report):
+        known = journal.recall(attack)
+        todo = [i for i in standing if i not in known]
+        for outcomes, seen in trial.engine(trial, attack, todo, report):
             journal.record(attack, outcomes, vars(seen))
         fallen = {i for i, survived in journal.recall(attack).items() if not survived}
         letters = [letter if old == STANDING and i in fallen else old for i, old in enumerate(letters)]
@@ -132,34 +127,15 @@ def run_suite(trial: Trial, suite: str, *, journal: Journal, report: Report) -> 
 
 
 def _clean_letters(trial: Trial) -> list[str]:
-    shards = trial.shards(list(range(len(trial.examples))))
-    right = torch.cat([correct(trial.subject.deployed, *trial.batch(shard)).cpu() for shard in shards])
+    every = list(range(len(trial.examples)))
+    parts = [every[start : start + TOGETHER] for start in range(0, len(every), TOGETHER)]
+    right = torch.cat([correct(trial.subject.deployed, *trial.batch(part)).cpu() for part in parts])
     return [STANDING if ok else MISCLASSIFIED for ok in right.tolist()]
-
-
-def _attack(trial: Trial, attack: str, images: list[int], report: Report) -> Iterator[tuple[dict[int, bool], Record]]:
-    """Yield, shard after shard, image → survived and what the probe saw."""
-    budget, finished, fallen = passes(attack, trial.n_classes).total, 0, 0
-
-    def watch(record: Record) -> None:
-        done = min(record.forward + record.backward, len(shard) * budget)
-        note = f"{fallen} of {finished} fell" if finished else ""
-        report(Event(stage=attack, done=finished * budget + done, total=len(images) * budget, note=note))
-
-    for shard in trial.shards(images):
-        originals, labels = trial.batch(shard)
-        probe = Probe(trial.subject.twin, on_pass=watch)
-        # The first image's number makes shards draw different squares, and the same ones after an interruption.
-        seed = trial.seed + shard[0]
-        proposals = trial.propose(attack, probe, originals, labels, trial.threat, seed=seed, n_classes=trial.n_classes)
-        standing = survives(trial.subject, proposals, originals, labels, trial.threat).tolist()
-        finished, fallen = finished + len(shard), fallen + standing.count(False)
-        yield dict(zip(shard, standing, strict=True)), probe.record
 
 
 def estimate_seconds(trial: Trial, suite: str) -> float:
     """Return how long the suite takes if every image survives everything: an upper bound, timed on one shard."""
-    shard = list(range(min(SHARD, len(trial.examples))))
+    shard = list(range(min(TOGETHER, len(trial.examples))))
     images, _ = trial.batch(shard)
     twin = trial.subject.twin
     with torch.no_grad():

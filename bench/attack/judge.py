@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from bench.model import Classifier, Subject
 from bench.threat_model import ThreatModel
+
+
+class Judgement(NamedTuple):
+    """What became of proposals.
+
+    Attributes:
+        standing: (N,) bool, neither network was fooled.
+        disagreed: (N,) bool, the two named different classes.
+    """
+
+    standing: Tensor
+    disagreed: Tensor
 
 
 @torch.no_grad()
@@ -15,15 +29,11 @@ def correct(classifier: Classifier, images: Tensor, labels: Tensor, *, batch: in
 
     Logits that are not finite count as wrong: a model that answers nothing is not robust.
     """
-    answers = []
-    for part, truth in zip(images.split(batch), labels.split(batch), strict=True):
-        logits = classifier(part)
-        answers.append(logits.isfinite().all(1) & (logits.argmax(1) == truth.to(logits.device)))
-    return torch.cat(answers) if answers else torch.zeros(0, dtype=torch.bool, device=images.device)
+    return _classes(classifier, images, batch).to(labels.device) == labels
 
 
-def survives(subject: Subject, proposals: Tensor, originals: Tensor, labels: Tensor, threat: ThreatModel) -> Tensor:
-    """Say for each proposal whether the subject withstands it; shape (N,), bool.
+def judge(subject: Subject, proposals: Tensor, originals: Tensor, labels: Tensor, threat: ThreatModel) -> Judgement:
+    """Say for each proposal whether the subject withstands it.
 
     The proposal is first brought into the threat model, so that an attack that oversteps gains nothing, and one that
     returns garbage loses nothing. Robust means that neither the twin nor the deployed model is fooled.
@@ -36,7 +46,18 @@ def survives(subject: Subject, proposals: Tensor, originals: Tensor, labels: Ten
         threat: what the adversary may do.
     """
     allowed = threat.project(proposals, originals)
-    standing = correct(subject.twin, allowed, labels)
-    if subject.deployed is not subject.twin:
-        standing = standing & correct(subject.deployed, allowed, labels).to(standing.device)
-    return standing
+    twin = _classes(subject.twin, allowed, 250).to(labels.device)
+    if subject.deployed is subject.twin:
+        return Judgement(twin == labels, torch.zeros_like(labels, dtype=torch.bool))
+    deployed = _classes(subject.deployed, allowed, 250).to(labels.device)
+    return Judgement((twin == labels) & (deployed == labels), twin != deployed)
+
+
+@torch.no_grad()
+def _classes(classifier: Classifier, images: Tensor, batch: int) -> Tensor:
+    """Return the classes named, (N,) int64; −1 where the logits are not finite."""
+    answers = []
+    for part in images.split(batch):
+        logits = classifier(part)
+        answers.append(logits.argmax(1).masked_fill(~logits.isfinite().all(1), -1))
+    return torch.cat(answers) if answers else torch.zeros(0, dtype=torch.int64, device=images.device)

@@ -1,4 +1,4 @@
-"""A transparent wrapper around the model under attack: counts passes, watches logits and gradients."""
+"""What is seen of the model under attack: passes, logits, gradients; and a wrapper that sees it for the reference."""
 
 from __future__ import annotations
 
@@ -15,13 +15,28 @@ VANISHED = 1e-10
 
 @dataclass(kw_only=True)
 class Record:
-    """What was seen during one attack, in images."""
+    """What was seen during one attack, in images.
+
+    Attributes:
+        forward: images that went forward through the twin on the attack's behalf.
+        backward: images whose loss was differentiated.
+        zero_gradients: gradients that vanished.
+        broken_gradients: gradients that are not finite.
+        broken_logits: logits that are not finite.
+        judged: images of which the judge saw a proposal.
+        disagreed: those of them whose last proposal twin and deployed model put into different classes.
+    """
 
     forward: int = 0
     backward: int = 0
     zero_gradients: int = 0
     broken_gradients: int = 0
     broken_logits: int = 0
+    judged: int = 0
+    disagreed: int = 0
+
+    def __add__(self, other: Record) -> Record:
+        return Record(**{name: count + getattr(other, name) for name, count in vars(self).items()})
 
 
 class _Watch(torch.autograd.Function):

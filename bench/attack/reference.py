@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from bench.attack.judge import judge
+from bench.attack.probe import Probe, Record
+from bench.attack.suites import passes
+from bench.errors import UsageError
+from bench.progress import Event, Report
 from bench.threat_model import ThreatModel
 
+if TYPE_CHECKING:
+    from bench.attack.engine import Trial
+
 NAME = f"pyautoattack {metadata.version('pyautoattack')}"
+SHARD = 200
+"""Images attacked together. Part of the protocol, not a tuning knob: the reference draws its randomness per batch."""
+
+
+class Propose(Protocol):
+    """Proposes adversarial images for a batch, of which the judge thinks what it likes."""
+
+    def __call__(
+        self,
+        attack: str,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        threat: ThreatModel,
+        *,
+        seed: int,
+        n_classes: int,
+    ) -> Tensor:
+        """Return (N, C, H, W) proposals for (N, C, H, W) images."""
+        ...
 
 
 def propose(
@@ -78,3 +108,53 @@ def _attacker(
         "fab-t": suite.fab,
         "square": suite.square,
     }[attack]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceEngine:
+    """Attacks shard after shard, and lets the judge see one proposal for each image.
+
+    Attributes:
+        propose: the attacks.
+    """
+
+    propose: Propose = propose
+
+    @property
+    def name(self) -> str:
+        """The package and its release."""
+        return NAME
+
+    def __call__(
+        self, trial: Trial, attack: str, images: list[int], report: Report
+    ) -> Iterator[tuple[dict[int, bool], Record]]:
+        """Yield, shard after shard, image → survived and what the probe saw.
+
+        Raises:
+            UsageError: fewer classes than the package's targeted loss needs.
+        """
+        if trial.n_classes < 4:
+            raise UsageError(
+                f"Expected at least 4 classes for the reference's targeted loss, got {trial.n_classes}; "
+                "the bench engine (--engine bench) takes 2 and more."
+            )
+        budget, finished, fallen = passes(attack, trial.n_classes).total, 0, 0
+
+        def watch(record: Record) -> None:
+            done = min(record.forward + record.backward, len(shard) * budget)
+            note = f"{fallen} of {finished} fell" if finished else ""
+            report(Event(stage=attack, done=finished * budget + done, total=len(images) * budget, note=note))
+
+        for shard in (images[start : start + SHARD] for start in range(0, len(images), SHARD)):
+            originals, labels = trial.batch(shard)
+            probe = Probe(trial.subject.twin, on_pass=watch)
+            # The first image's number makes shards draw different squares, and the same ones after an interruption.
+            seed = trial.seed + shard[0]
+            proposals = self.propose(
+                attack, probe, originals, labels, trial.threat, seed=seed, n_classes=trial.n_classes
+            )
+            judgement = judge(trial.subject, proposals, originals, labels, trial.threat)
+            standing = judgement.standing.tolist()
+            finished, fallen = finished + len(shard), fallen + standing.count(False)
+            probe.record.judged, probe.record.disagreed = len(shard), int(judgement.disagreed.sum())
+            yield dict(zip(shard, standing, strict=True)), probe.record

@@ -65,7 +65,7 @@ def trace(
     _out_of_place(graph)
     _drop_identities(graph)
     if fold:
-        _fold_batch_norm(root, graph)
+        fold_batch_norm(root, graph)
     graph.eliminate_dead_code()
     for node in graph.nodes:
         node.meta.clear()
@@ -117,8 +117,8 @@ def _drop_identities(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
-def _fold_batch_norm(root: nn.Module, graph: fx.Graph) -> None:
-    """Fold batch-norm into the convolution before it, where nobody else reads that convolution.
+def fold_batch_norm(root: nn.Module, graph: fx.Graph) -> None:
+    """Fold batch-norm into the convolution before it, in place, where nobody else reads that convolution.
 
     With a second reader (pre-activation networks) folding would change what that reader sees.
     """

@@ -3,6 +3,10 @@ import torch
 from torch import nn
 
 from bench.attack import reference
+from bench.attack.driver import BenchEngine
+from bench.attack.engine import Engine
+from bench.attack.reference import ReferenceEngine
+from bench.attack.suites import Budget
 from bench.dataset import Dataset
 from bench.finetune.adversarial import FinetuneAdversarial
 from bench.finetune.clean import cross_entropy
@@ -14,6 +18,7 @@ from bench.progress import silent
 from bench.recipe import Ingredients, Meter
 from bench.threat_model import ThreatModel, parse_eps
 
+SHORT = Budget(iterations=15, queries=150, targets=3)
 DIGITS = ThreatModel(norm="Linf", eps=parse_eps("0.15"))
 
 
@@ -72,13 +77,26 @@ def robust(honest, ingredients) -> nn.Module:
 
 
 @pytest.fixture
-def short(monkeypatch):
-    """Cut the attacks' budgets, where a test is not about their strength."""
+def short_reference(monkeypatch) -> ReferenceEngine:
+    """Cut the reference's budgets, where a test is not about their strength."""
     whole = reference._attacker
 
     def attacker(attack, *args, **kwargs):
         made = whole(attack, *args, **kwargs)
-        made.n_iter, made.n_queries, made.n_target_classes = 15, 150, 3
+        made.n_iter, made.n_queries, made.n_target_classes = SHORT.iterations, SHORT.queries, SHORT.targets
         return made
 
     monkeypatch.setattr(reference, "_attacker", attacker)
+    return ReferenceEngine()
+
+
+@pytest.fixture
+def short() -> Engine:
+    """Our engine, its budgets cut."""
+    return BenchEngine(budget=SHORT)
+
+
+@pytest.fixture(params=["bench", "reference"])
+def either(request) -> Engine:
+    """One engine after the other, their budgets cut."""
+    return request.getfixturevalue("short" if request.param == "bench" else "short_reference")

@@ -5,9 +5,10 @@ import torch
 from memory_journal import MemoryJournal
 from small_classifiers import L2, LINF, Linear, linear_task, weights, whole
 
-from bench.attack import engine, reference
+from bench.attack import reference
 from bench.attack.engine import Trial, estimate_seconds, run_suite
 from bench.attack.judge import correct
+from bench.attack.reference import ReferenceEngine
 from bench.attack.suites import SUITES
 from bench.compress.bake import bake
 from bench.errors import UsageError
@@ -36,6 +37,10 @@ def run(trial: Trial, journal=None):
     return run_suite(trial, "standard", journal=MemoryJournal() if journal is None else journal, report=silent)
 
 
+def idle(attack, model, images, *args, **kwargs):
+    return images
+
+
 class Scripted:
     """Brings down one image in five of those it is shown, and remembers what it was shown."""
 
@@ -54,7 +59,7 @@ class Scripted:
 def test_only_standing_images_reach_the_next_attack():
     model, examples, _ = linear_task(LINF)
     propose = Scripted(model)
-    outcome = run(trial(propose=propose))
+    outcome = run(trial(engine=ReferenceEngine(propose=propose)))
     sums = [round(float(image.sum()), 4) for image in examples.pixels()]
     assert [attack for attack, _, _ in propose.shown] == list(AUTOATTACK)
     assert any(letter in outcome.letters for letter in "abcd")
@@ -67,7 +72,7 @@ def test_the_clean_letters_come_from_the_deployed_model():
     model, examples, _ = linear_task(LINF)
     wrong_on_class_1 = Linear(weights(), bias=model.bias + 100.0)
     subject = Subject(twin=bake(model), parent=model, deployed=bake(wrong_on_class_1))
-    outcome = run(trial(subject=subject, propose=lambda attack, model, images, *args, **kwargs: images))
+    outcome = run(trial(subject=subject, engine=ReferenceEngine(propose=idle)))
     assert [letter == "x" for letter in outcome.letters] == (examples.labels == 1).tolist()
     assert set(outcome.letters) == {"x", "."}
 
@@ -75,7 +80,7 @@ def test_the_clean_letters_come_from_the_deployed_model():
 def test_an_image_the_twin_gets_wrong_is_not_robust():
     model, examples, _ = linear_task(LINF)
     subject = Subject(twin=bake(Linear(weights(), bias=model.bias + 100.0)), parent=model, deployed=bake(model))
-    outcome = run(trial(subject=subject, propose=lambda attack, model, images, *args, **kwargs: images))
+    outcome = run(trial(subject=subject, engine=ReferenceEngine(propose=idle)))
     assert [letter == "a" for letter in outcome.letters] == (examples.labels == 1).tolist()
 
 
@@ -86,7 +91,7 @@ def test_the_judge_alone_decides():
     def boaster(attack, model, images, labels, threat, *, seed, n_classes):
         return torch.full_like(images, torch.nan)
 
-    outcome = run(trial(propose=boaster))
+    outcome = run(trial(engine=ReferenceEngine(propose=boaster)))
     assert correct(model, examples.pixels(), examples.labels).all()
     assert set(outcome.letters) == {"."}
 
@@ -101,13 +106,18 @@ def test_a_failed_attack_never_reads_as_a_robust_model():
 
     journal = MemoryJournal()
     with pytest.raises(ZeroDivisionError):
-        run(trial(propose=crashing), journal)
+        run(trial(engine=ReferenceEngine(propose=crashing)), journal)
     assert journal.recall("fab-t") == {}
 
 
-def test_fewer_than_four_classes_are_refused():
+def test_the_reference_refuses_fewer_than_four_classes():
     with pytest.raises(UsageError, match="at least 4 classes"):
-        trial(n_classes=3)
+        run(trial(n_classes=3, engine=ReferenceEngine()))
+
+
+def test_one_class_is_no_question():
+    with pytest.raises(UsageError, match="at least 2 classes"):
+        trial(n_classes=1)
 
 
 def test_images_with_no_room_for_square_under_l2_are_refused():
@@ -133,34 +143,34 @@ class Interrupted:
 
 
 @pytest.mark.parametrize("at", [0, 1, 5, 8])
-def test_an_interrupted_evaluation_loses_at_most_one_shard(tmp_path, monkeypatch, short, at):
-    monkeypatch.setattr(engine, "SHARD", 9)
+def test_an_interrupted_evaluation_loses_at_most_one_shard(tmp_path, monkeypatch, short_reference, at):
+    monkeypatch.setattr(reference, "SHARD", 9)
     undisturbed = Interrupted()
-    expected = run(trial(propose=undisturbed), FileJournal(tmp_path / "whole.json"))
+    expected = run(trial(engine=ReferenceEngine(propose=undisturbed)), FileJournal(tmp_path / "whole.json"))
     assert len(undisturbed.calls) >= 9
     first, second, path = Interrupted(at), Interrupted(), tmp_path / "cut.json"
     with pytest.raises(KeyboardInterrupt):
-        run(trial(propose=first), FileJournal(path))
-    found = run(trial(propose=second), FileJournal(path))
+        run(trial(engine=ReferenceEngine(propose=first)), FileJournal(path))
+    found = run(trial(engine=ReferenceEngine(propose=second)), FileJournal(path))
     assert found == expected
     assert first.calls + second.calls == undisturbed.calls
     third = Interrupted()
-    assert run(trial(propose=third), FileJournal(path)) == expected
+    assert run(trial(engine=ReferenceEngine(propose=third)), FileJournal(path)) == expected
     assert third.calls == []
 
 
 def test_shards_draw_different_squares(monkeypatch):
-    monkeypatch.setattr(engine, "SHARD", 9)
+    monkeypatch.setattr(reference, "SHARD", 9)
     model, _, _ = linear_task(LINF)
     propose = Scripted(model)
-    run(trial(propose=propose))
+    run(trial(engine=ReferenceEngine(propose=propose)))
     seeds = [seed for attack, seed, _ in propose.shown if attack == "square"]
     assert len(set(seeds)) == len(seeds) > 1
 
 
-def test_progress_never_runs_past_its_total(short):
+def test_progress_never_runs_past_its_total(either):
     events = []
-    run_suite(trial(), "standard", journal=MemoryJournal(), report=events.append)
+    run_suite(trial(engine=either), "standard", journal=MemoryJournal(), report=events.append)
     counted = [event for event in events if event.total]
     assert counted
     assert all(0 <= event.done <= event.total for event in counted)
@@ -169,7 +179,7 @@ def test_progress_never_runs_past_its_total(short):
 
 @pytest.mark.parametrize("attack", SUITES["standard"])
 @pytest.mark.parametrize("threat", [LINF, L2], ids=str)
-def test_the_reference_leaves_the_global_random_state_alone(short, attack, threat):
+def test_the_reference_leaves_the_global_random_state_alone(short_reference, attack, threat):
     model, examples, _ = linear_task(threat, n=8)
     torch.manual_seed(7)
     expected = torch.rand(3)
@@ -182,7 +192,7 @@ def test_the_reference_leaves_the_global_random_state_alone(short, attack, threa
     assert not first.requires_grad
 
 
-def test_the_reference_leaves_the_images_alone(short):
+def test_the_reference_leaves_the_images_alone(short_reference):
     model, examples, _ = linear_task(LINF, n=8)
     images, labels = examples.pixels(), examples.labels.clone()
     before = images.clone()

@@ -2,7 +2,7 @@ import pytest
 import torch
 from small_classifiers import L2, LINF, SHAPE, Linear, weights
 
-from bench.attack.judge import correct, survives
+from bench.attack.judge import correct, judge
 from bench.model import Subject
 
 MIDDLE = torch.full((4, *SHAPE), 0.5)
@@ -51,36 +51,37 @@ def test_proposals_outside_the_ball_are_projected_first():
     eps = float(LINF.eps)
     inside, outside = brightness(0.5 + 0.9 * eps), brightness(0.5 + 1.1 * eps)
     labels = torch.zeros(4, dtype=torch.long)
-    assert not survives(subject(inside), shifted(0.4), MIDDLE, labels, LINF).any()
-    assert survives(subject(outside), shifted(0.4), MIDDLE, labels, LINF).all()
+    assert not judge(subject(inside), shifted(0.4), MIDDLE, labels, LINF).standing.any()
+    assert judge(subject(outside), shifted(0.4), MIDDLE, labels, LINF).standing.all()
 
 
 def test_proposals_outside_the_l2_ball_are_projected_first():
     each = float(L2.eps) / 6  # 36 pixels share the radius
     labels = torch.zeros(4, dtype=torch.long)
-    assert not survives(subject(brightness(0.5 + 0.9 * each)), shifted(0.4), MIDDLE, labels, L2).any()
-    assert survives(subject(brightness(0.5 + 1.1 * each)), shifted(0.4), MIDDLE, labels, L2).all()
+    assert not judge(subject(brightness(0.5 + 0.9 * each)), shifted(0.4), MIDDLE, labels, L2).standing.any()
+    assert judge(subject(brightness(0.5 + 1.1 * each)), shifted(0.4), MIDDLE, labels, L2).standing.all()
 
 
 def test_proposals_outside_the_box_are_projected_first():
     originals = torch.full_like(MIDDLE, 0.98)
     labels = torch.zeros(4, dtype=torch.long)
-    assert survives(subject(brightness(1.0001)), originals + 0.05, originals, labels, LINF).all()
+    assert judge(subject(brightness(1.0001)), originals + 0.05, originals, labels, LINF).standing.all()
 
 
 @pytest.mark.parametrize("garbage", [torch.nan, torch.inf, -torch.inf])
 def test_garbage_loses_nothing(garbage):
     threshold = brightness(0.51)
     proposals = torch.full_like(MIDDLE, garbage)
-    assert survives(subject(threshold), proposals, MIDDLE, torch.zeros(4, dtype=torch.long), LINF).all()
+    assert judge(subject(threshold), proposals, MIDDLE, torch.zeros(4, dtype=torch.long), LINF).standing.all()
     # One broken pixel does not undo what the others do.
     proposals = shifted(0.05)
     proposals[:, 0, 0, 0] = garbage
-    assert not survives(subject(threshold), proposals, MIDDLE, torch.zeros(4, dtype=torch.long), LINF).any()
+    assert not judge(subject(threshold), proposals, MIDDLE, torch.zeros(4, dtype=torch.long), LINF).standing.any()
 
 
 @pytest.mark.parametrize(("twin", "deployed", "stands"), [(0.9, 0.51, False), (0.51, 0.9, False), (0.9, 0.9, True)])
 def test_robust_means_that_neither_the_twin_nor_the_deployed_model_is_fooled(twin, deployed, stands):
     judged = subject(brightness(twin), brightness(deployed))
-    found = survives(judged, shifted(0.05), MIDDLE, torch.zeros(4, dtype=torch.long), LINF)
-    assert found.tolist() == [stands] * 4
+    found = judge(judged, shifted(0.05), MIDDLE, torch.zeros(4, dtype=torch.long), LINF)
+    assert found.standing.tolist() == [stands] * 4
+    assert found.disagreed.tolist() == [twin != deployed] * 4

@@ -5,10 +5,11 @@ import torch
 from small_networks import SHAPE, subject
 from torch import Tensor, nn
 
-from bench.compress.bake import bake
+from bench.compress.bake import bake, fold
 from bench.compress.fake_quant import BiasQuantizer, WeightQuantizer
 from bench.compress.prune_channels import PruneChannels
 from bench.compress.quantize import Quantize
+from bench.compress.trace import trace
 
 
 def answers(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,3 +76,15 @@ def test_baking_twice_changes_nothing(conv, ingredients, unseen):
     once = bake(Quantize()(conv, ingredients()).twin)
     assert torch.equal(answers(once, unseen[:8])[0], answers(bake(once), unseen[:8])[0])
     assert subject(once).twin(torch.rand(2, *SHAPE)).shape[0] == 2
+
+
+def test_folding_batch_norm_keeps_the_logits(either, unseen):
+    traced = trace(either.twin, SHAPE, torch.device("cpu"), fold=False)
+    before = {name: value.clone() for name, value in traced.state_dict().items()}
+    folded = fold(traced)
+    norms = [sum("batch_norm" in str(node.target) for node in net.graph.nodes) for net in (traced, folded)]
+    assert norms[1] < norms[0]
+    with torch.no_grad():
+        assert torch.allclose(folded(unseen[:32]), traced(unseen[:32]), atol=1e-4)
+    assert all(torch.equal(value, before[name]) for name, value in traced.state_dict().items())
+    assert fold(either.twin) is either.twin  # not a graph

@@ -1,0 +1,140 @@
+"""The bench's own attack engine: AutoAttack's four attacks over slots that are refilled as soon as an image falls.
+
+The reference runs a batch to its end although most of its images may have fallen at the first step. Here a slot whose
+image fell, or whose search is over, takes the next image of the test set at once: batches stay full, and no pass is
+spent on an image whose verdict is known.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bench.attack.apgd import Apgd
+from bench.attack.fab import Fab
+from bench.attack.field import Field, Work
+from bench.attack.probe import Record
+from bench.attack.search import Search
+from bench.attack.square import Square
+from bench.attack.suites import STANDARD, Budget, passes
+from bench.progress import Event, Report
+
+if TYPE_CHECKING:
+    from bench.attack.engine import Trial
+
+NAME = "bench 1"
+"""Changes whenever a verdict may."""
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt(3)
+SAVE_EVERY_S, REPORT_EVERY_S = 2.0, 0.2
+PIXELS, FEWEST, MOST = {"cpu": 2**17, "cuda": 2**22}, {"cpu": 16, "cuda": 64}, {"cpu": 256, "cuda": 1024}
+"""Image values in a batch, and slots, by device: larger batches gain nothing there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchEngine:
+    """Runs one attack on many images.
+
+    Guarantees:
+        An image's verdict and its counts depend on the image, the model and the seed: not on the number of slots, the
+        order of the images, or an interruption; up to the rounding with which a model answers batches of another size.
+
+    Attributes:
+        slots: images attacked abreast; None takes what suits the device.
+        budget: of each attack.
+        work: where what was really computed is counted, in vain or not.
+    """
+
+    slots: int | None = None
+    budget: Budget = STANDARD
+    work: Work = field(default_factory=Work)
+
+    @property
+    def name(self) -> str:
+        """What an entry remembers of the engine."""
+        return NAME
+
+    def __call__(
+        self, trial: Trial, attack: str, images: list[int], report: Report
+    ) -> Iterator[tuple[dict[int, bool], Record]]:
+        """Yield, every now and then, image → survived and what was seen of these images."""
+        keep_freed_memory()
+        search = new_search(attack, trial, self.budget)
+        slots = Field(trial, attack, search, room=self.slots or suitable_slots(trial), work=self.work)
+        waiting, tally = images[::-1], _Tally(total=len(images), each=passes(attack, trial.n_classes).total)
+        outcomes, record = dict[int, bool](), Record()
+        saved = reported = time.monotonic()
+        while True:
+            slots.admit(waiting)
+            if not len(slots):
+                break
+            for through in slots.tick():
+                outcomes[through.number] = through.survived
+                record += through.seen
+                tally.count(through.survived)
+            now = time.monotonic()
+            if now - reported > REPORT_EVERY_S:
+                report(tally.event(attack, slots.passes_under_way()))
+                reported = now
+            if outcomes and now - saved > SAVE_EVERY_S:
+                yield outcomes, record
+                outcomes, record, saved = {}, Record(), time.monotonic()
+        if outcomes:
+            yield outcomes, record
+
+
+@dataclass(kw_only=True)
+class _Tally:
+    """How far an attack is, for those who watch."""
+
+    total: int
+    each: int
+    finished: int = 0
+    fallen: int = 0
+
+    def count(self, survived: bool) -> None:
+        self.finished, self.fallen = self.finished + 1, self.fallen + (not survived)
+
+    def event(self, attack: str, under_way: int) -> Event:
+        done = min(self.finished * self.each + under_way, self.total * self.each)
+        note = f"{self.fallen} of {self.finished} fell" if self.finished else ""
+        return Event(stage=attack, done=done, total=self.total * self.each, note=note)
+
+
+def suitable_slots(trial: Trial) -> int:
+    """Return how many images to attack abreast: from their size alone, so that two runs of a command agree."""
+    device = trial.device.type
+    fitting = PIXELS[device] // trial.examples.images[0].numel() // 16 * 16
+    return max(FEWEST[device], min(fitting, MOST[device]))
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let the C library keep the memory of a pass for the next one, where it would give it back and fetch it anew.
+
+    Fetching costs up to a tenth of a pass on a CPU. Without the GNU C library, nothing happens.
+    """
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(_MMAP_THRESHOLD, 1 << 30)
+        library.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def new_search(attack: str, trial: Trial, budget: Budget) -> Search:
+    """Return an attack whose slots are empty.
+
+    Raises:
+        KeyError: no such attack.
+    """
+    _, channels, height, width = trial.examples.images.shape
+    threat, n_classes = trial.threat, trial.n_classes
+    if attack == "square":
+        return Square(threat=threat, budget=budget, image_shape=(channels, height, width))
+    if attack == "fab-t":
+        return Fab(threat=threat, budget=budget, n_classes=n_classes)
+    targeted = {"apgd-ce": False, "apgd-t": True}[attack]
+    return Apgd(targeted=targeted, threat=threat, budget=budget, n_classes=n_classes)

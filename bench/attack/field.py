@@ -1,0 +1,179 @@
+"""The slots of one attack: who is in them, what the model says of them, and who leaves."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bench.attack import randomness
+from bench.attack.judge import judge
+from bench.attack.probe import VANISHED, Record
+from bench.attack.search import Answer, Arrivals, Move, Question, Search, seat
+
+if TYPE_CHECKING:
+    from bench.attack.engine import Trial
+
+SEEN = ("forward", "backward", "zero_gradients", "broken_gradients", "broken_logits", "judged", "disagreed")
+_JUDGED = SEEN.index("judged")
+
+
+@dataclass(kw_only=True)
+class Work:
+    """What was really computed, in vain or not.
+
+    Attributes:
+        forward: images that went forward through the twin.
+        backward: images that went backward.
+        seconds: spent inside the twin; on an accelerator, spent launching it.
+    """
+
+    forward: int = 0
+    backward: int = 0
+    seconds: float = 0.0
+
+
+class Through(NamedTuple):
+    """An image whose attack is over."""
+
+    number: int
+    survived: bool
+    seen: Record
+
+
+@dataclass(kw_only=True)
+class _Register:
+    """Who is in the slots, (S,), and what was seen of them, (S, len(SEEN))."""
+
+    numbers: Tensor
+    seen: Tensor
+
+
+class Field:
+    """The slots of one attack.
+
+    Args:
+        trial: who is attacked.
+        attack: its key.
+        search: the attack itself, with empty slots.
+        room: how many images at most.
+        work: counts what is computed.
+    """
+
+    def __init__(self, trial: Trial, attack: str, search: Search, *, room: int, work: Work) -> None:
+        self.trial, self.attack, self.search, self.room, self.work = trial, attack, search, room, work
+        self.register: _Register | None = None
+        self.gone = torch.zeros(0, dtype=torch.int64, device=trial.device)
+
+    def __len__(self) -> int:
+        return 0 if self.register is None else len(self.register.numbers)
+
+    def passes_under_way(self) -> int:
+        """Return the passes spent on images whose verdict is still open."""
+        return 0 if self.register is None else int(self.register.seen[:, :2].sum())
+
+    @torch.no_grad()
+    def admit(self, waiting: list[int]) -> None:
+        """Take images from the end of `waiting` into the free slots; close the slots that nobody takes."""
+        vacant = self.room if self.register is None else len(self.gone)
+        if not vacant:
+            return
+        entering = [waiting.pop() for _ in range(min(vacant, len(waiting)))]
+        images, labels = self.trial.batch(entering)
+        numbers = torch.tensor(entering, dtype=torch.int64, device=self.trial.device)
+        keys = randomness.keys(self.trial.seed, self.attack, numbers)
+        self.search.seat(self.gone, Arrivals(images=images, labels=labels, keys=keys))
+        fresh = _Register(numbers=numbers, seen=numbers.new_zeros(len(numbers), len(SEEN)))
+        self.register = seat(self.register, self.gone, fresh)
+        self.gone = self.gone[:0]
+
+    @torch.no_grad()
+    def tick(self) -> list[Through]:
+        """Ask, answer and judge once; return the images that are through."""
+        assert self.register is not None
+        question = self.search.ask(room=self.room)
+        answer, counts = self._answer(question)
+        move = self.search.tell(question, answer)
+        seen = self.register.seen
+        seen.index_add_(0, question.slots, counts * move.counted.unsqueeze(1))
+        fallen = torch.zeros_like(move.done)
+        if len(move.offered) or bool(move.claims.any()):
+            fallen = self._hear(question, move)
+        self.gone = (fallen | move.done).nonzero().flatten()
+        if not len(self.gone):
+            return []
+        numbers, survived = self.register.numbers[self.gone].tolist(), (~fallen[self.gone]).tolist()
+        records = [Record(**dict(zip(SEEN, row, strict=True))) for row in seen[self.gone].tolist()]
+        return [Through(*each) for each in zip(numbers, survived, records, strict=True)]
+
+    def _hear(self, question: Question, move: Move) -> Tensor:
+        """Let the judge see what the attack claims and offers; return which slots fall, (S,) bool."""
+        assert self.register is not None
+        claimed = move.claims.nonzero().flatten()
+        slots = torch.cat([question.slots[claimed], move.offered])
+        proposals = torch.cat([question.points[claimed], move.offers])
+        originals, labels = self.search.images[slots], self.search.labels[slots]
+        standing, disagreed = judge(self.trial.subject, proposals, originals, labels, self.trial.threat)
+        fallen = torch.zeros_like(move.done)
+        fallen[slots[~standing]] = True
+        # Of two proposals of one slot the offer is written last: it is the one that a surviving image ends with.
+        tally = torch.stack([torch.ones_like(slots), disagreed.to(slots)], 1)
+        for part in (slice(0, len(claimed)), slice(len(claimed), None)):
+            self.register.seen[slots[part], _JUDGED:] = tally[part]
+        return fallen
+
+    def _answer(self, question: Question) -> tuple[Answer, Tensor]:
+        """Return what the twin says, and for each row what is counted, (R, len(SEEN))."""
+        points, wanted = question.points, question.differentiate
+        both = wanted.nonzero().flatten()
+        if 0 < len(both) == len(points):
+            logits, loss, gradient = self._differentiate(points, question.slots)
+        else:
+            logits = points.new_zeros(len(points), self.trial.n_classes)
+            loss, gradient = points.new_zeros(len(points)), torch.zeros_like(points)
+            plain = (~wanted).nonzero().flatten()
+            if len(both):
+                logits[both], loss[both], gradient[both] = self._differentiate(points[both], question.slots[both])
+            if len(plain):
+                logits[plain] = self._classify(points[plain])
+        largest = gradient.flatten(1).abs().amax(1)
+        broken = ~logits.isfinite().all(1)
+        counts = [
+            torch.ones_like(wanted), wanted, wanted & (largest <= VANISHED), wanted & ~largest.isfinite(), broken,
+            torch.zeros_like(wanted), torch.zeros_like(wanted),
+        ]  # fmt: skip
+        labels = self.search.labels[question.slots]
+        answer = Answer(
+            logits=logits,
+            wrong=broken | (logits.argmax(1) != labels),
+            loss=loss,
+            gradient=gradient.nan_to_num(0.0, 0.0, 0.0),
+        )
+        return answer, torch.stack(counts, 1).long()
+
+    def _classify(self, points: Tensor) -> Tensor:
+        """Return logits."""
+        start = time.perf_counter()
+        logits: Tensor = self.trial.subject.twin(points)
+        self.work.seconds += time.perf_counter() - start
+        self.work.forward += len(points)
+        return logits.to(points.dtype)
+
+    def _differentiate(self, points: Tensor, slots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits, the search's loss, and its gradient at the points."""
+        start = time.perf_counter()
+        points = points.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = self.trial.subject.twin(points)
+            loss = self.search.loss(logits, slots)
+            # A network that cuts the graph has no gradient; the alarms will say so.
+            (gradient,) = torch.autograd.grad(loss.sum(), points, allow_unused=True) if loss.requires_grad else (None,)
+        self.work.seconds += time.perf_counter() - start
+        self.work.forward += len(points)
+        self.work.backward += len(points)
+        # Whatever the network computes in, the search keeps one type: it must not matter who shares the batch.
+        logits, loss = logits.detach().to(points.dtype), loss.detach().to(points.dtype)
+        return logits, loss, torch.zeros_like(points) if gradient is None else gradient
