@@ -128,7 +128,8 @@ def test_least_squares_scales_are_no_worse_than_any_other(bits):
     ours = error(least_squares_scale(weight, bits))
     best = torch.stack([error(widest * share / 100) for share in range(10, 101)]).amin(0)
     assert (ours <= 1.05 * best).all()
-    assert (ours < error(widest)).all() == (bits < 6)
+    assert (ours <= error(widest)).all()
+    assert (ours < 0.7 * error(widest)).all() or bits > 3
 
 
 def test_a_channel_of_zeros_has_a_scale():
