@@ -129,7 +129,7 @@ def test_least_squares_scales_are_no_worse_than_any_other(bits):
     best = torch.stack([error(widest * share / 100) for share in range(10, 101)]).amin(0)
     assert (ours <= 1.05 * best).all()
     assert (ours <= error(widest)).all()
-    assert bits == 6 or (ours < error(widest)).all()
+    assert (ours < 0.7 * error(widest)).all() or bits > 3
 
 
 def test_a_channel_of_zeros_has_a_scale():

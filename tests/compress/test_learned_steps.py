@@ -221,7 +221,11 @@ def share_of_gradient(model: nn.Module, images: Tensor) -> float:
 
 @pytest.mark.parametrize(
     ("name", "shape", "more"),
-    [("conv8", (1, 28, 28), {}), ("conv8", (1, 28, 28), {"learn_steps": True}), ("resnet18", (3, 32, 32), {})],
+    [
+        ("conv8", (1, 28, 28), {}),
+        ("conv8", (1, 28, 28), {"learn_steps": True}),
+        pytest.param("resnet18", (3, 32, 32), {}, marks=pytest.mark.slow),
+    ],
 )
 def test_as_many_pixels_have_a_gradient_as_through_the_float_network(ingredients, name, shape, more):
     torch.manual_seed(0)
