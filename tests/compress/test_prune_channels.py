@@ -7,7 +7,7 @@ from small_networks import train
 from torch import nn
 from torch.nn import functional as F
 
-from bench.compress.prune_channels import PruneChannels, find_head, recalibrate_batch_norm
+from bench.compress.prune_channels import PruneChannels, recalibrate_batch_norm
 from bench.errors import UsageError
 
 
@@ -103,13 +103,6 @@ def test_option_a_shortcuts_are_pruned_inside_their_blocks(conv, ingredients, ex
 def test_bn_scale_needs_batch_norm(conv, ingredients):
     with pytest.raises(UsageError, match="needs batch-norm"):
         PruneChannels(importance="bn-scale")(dataclasses.replace(conv, twin=OptionA().eval()), ingredients())
-
-
-def test_head_is_the_last_layer_and_must_be_linear(conv, examples):
-    assert find_head(conv.parent, examples.pixels(slice(2))) is conv.parent.head
-    fully = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(UsageError, match="end in a linear layer"):
-        find_head(fully, examples.pixels(slice(2)))
 
 
 def test_recalibration_measures_statistics_and_changes_nothing_else(conv, examples):
