@@ -108,6 +108,8 @@ class PruneChannels:
         model = copy.deepcopy(whole)
         try:
             structure = analyse(model, probe, score, inside=inside)
+            if not structure.units:
+                raise RuntimeError("it finds no layer whose channels could go")
             old = [inputs_of(layer) for layer in structure.classifiers]
             counts = self._counts(structure.units)
             _narrow(structure.dims, counts[len(structure.channels) :])

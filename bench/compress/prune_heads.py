@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ class SelfAttention(nn.Module):
     timm's own, whose layers it takes over, expects heads as wide as the token divided by their number.
     """
 
-    def __init__(self, old: nn.Module) -> None:
+    def __init__(self, old: Any) -> None:
         super().__init__()
         self.num_heads, self.scale = old.num_heads, old.scale
         self.qkv, self.q_norm, self.k_norm = old.qkv, old.q_norm, old.k_norm
@@ -38,7 +39,7 @@ class SelfAttention(nn.Module):
 class CrossCovarianceAttention(nn.Module):
     """The attention between channels of XCiT (El-Nouby et al., 2021), reading its widths from its weights."""
 
-    def __init__(self, old: nn.Module) -> None:
+    def __init__(self, old: Any) -> None:
         super().__init__()
         self.num_heads, self.temperature = old.num_heads, old.temperature
         self.qkv, self.attn_drop, self.proj, self.proj_drop = old.qkv, old.attn_drop, old.proj, old.proj_drop
@@ -56,7 +57,7 @@ class CrossCovarianceAttention(nn.Module):
 class ClassAttention(nn.Module):
     """The attention of one class token to all tokens (Touvron et al., 2021), reading its widths from its weights."""
 
-    def __init__(self, old: nn.Module) -> None:
+    def __init__(self, old: Any) -> None:
         super().__init__()
         self.num_heads, self.scale = old.num_heads, old.scale
         self.q, self.k, self.v = old.q, old.k, old.v
@@ -119,7 +120,7 @@ class HeadDims:
     """
 
     name: str
-    module: nn.Module
+    module: Any
     pairs: tuple[tuple[_Rows, ...], ...]
     score: Scorer
     kind: object = field(default="head dimensions", init=False)
@@ -127,7 +128,7 @@ class HeadDims:
     @property
     def copies(self) -> int:
         """Number of heads."""
-        return int(self.module.num_heads)  # type: ignore[arg-type]
+        return int(self.module.num_heads)
 
     @cached_property
     def _tables(self) -> list[Tensor]:
@@ -180,16 +181,15 @@ def head_dims(model: nn.Module, score: Scorer) -> Iterator[HeadDims]:
     """Yield what can be removed from the heads of each attention in a model that has been through `free_heads`."""
     for name, module in model.named_modules():
         pairs: tuple[tuple[_Rows, ...], ...]
+        inner: int = getattr(getattr(module, "proj", None), "in_features", 0)
         if isinstance(module, SelfAttention) or _path(module) == _WINDOW:
             if any(True for norm in ("q_norm", "k_norm") for _ in getattr(module, norm, nn.Identity()).parameters()):
                 continue  # a norm that all heads share ties their dimensions to each other
-            inner = module.proj.in_features
             pairs = (
                 (_Rows(layer="qkv"), _Rows(layer="qkv", start=inner)),
                 (_Rows(layer="qkv", start=2 * inner), _Rows(layer="proj", dim=1)),
             )
         elif isinstance(module, CrossCovarianceAttention):
-            inner = module.proj.in_features
             pairs = (
                 (_Rows(layer="qkv"), _Rows(layer="proj", dim=1)),
                 (_Rows(layer="qkv", start=inner), _Rows(layer="qkv", start=2 * inner)),

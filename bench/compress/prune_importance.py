@@ -163,5 +163,4 @@ def _sums(module: nn.Module, dim: int, values: Tensor) -> Tensor:
     if isinstance(module, _ConvTransposeNd):
         dim = 1 - dim
     sums = values.transpose(0, dim).flatten(1).sum(1)
-    grouped = isinstance(module, _ConvNd) and dim == 1 and module.groups != 1
-    return sums.repeat(module.groups) if grouped else sums
+    return sums.repeat(module.groups) if isinstance(module, _ConvNd) and dim == 1 else sums

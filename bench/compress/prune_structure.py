@@ -122,7 +122,8 @@ def analyse(model: nn.Module, images: Tensor, score: Scorer, *, inside: bool) ->
         graph = tp.DependencyGraph().build_dependency(
             model, example_inputs=(images,), output_transform=lambda logits: logits * 1.0, verbose=False
         )
-    channels, classifiers = [], []
+    channels: list[ChannelGroup] = []
+    classifiers: list[nn.Module] = []
     for layer, group in _groups(graph, tolerant=inside):
         writers = {dep.target.module for dep, _ in group if dep.handler in _WRITES}
         if any(dep.target.type == tp.ops.OPTYPE.OUTPUT for dep, _ in group):
@@ -135,14 +136,16 @@ def analyse(model: nn.Module, images: Tensor, score: Scorer, *, inside: bool) ->
 
 
 def _groups(graph: Any, *, tolerant: bool) -> Iterator[tuple[nn.Module, Any]]:
-    """Yield (layer, group) once for each group of channels; where `tolerant`, those that cannot be followed are left."""
+    """Yield (layer, group) of each group of channels; where `tolerant`, without those that cannot be followed."""
     seen: set[nn.Module] = set()
     for layer in list(graph.module2node):
         if layer in seen or not isinstance(layer, _ConvNd | nn.Linear):
             continue
         pruner = graph.get_pruner_of_module(layer)
         try:
-            group = graph.get_pruning_group(layer, pruner.prune_out_channels, list(range(pruner.get_out_channels(layer))))
+            group = graph.get_pruning_group(
+                layer, pruner.prune_out_channels, list(range(pruner.get_out_channels(layer)))
+            )
         except Exception:  # torch-pruning raises whatever its index arithmetic runs into
             if not tolerant:
                 raise
