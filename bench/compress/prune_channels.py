@@ -115,7 +115,8 @@ class PruneChannels:
             _narrow(structure.dims, counts[len(structure.channels) :])
             reference = copy.deepcopy(model)
             _narrow(structure.channels, counts[: len(structure.channels)])
-            _patch_widths(model, dict(zip(old, map(inputs_of, structure.classifiers), strict=True)))
+            if not _runs(model, probe):
+                _patch_widths(model, dict(zip(old, map(inputs_of, structure.classifiers), strict=True)))
             removed = [inputs for group in structure.channels for inputs in group.removed]
             if not removes_what_it_says(reference, model, removed, probe):
                 raise RuntimeError("it removes channels that the network still reads")
@@ -206,6 +207,15 @@ def recalibrate_batch_norm(model: nn.Module, images: Tensor) -> None:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.eval()
+
+
+def _runs(model: nn.Module, images: Tensor) -> bool:
+    try:
+        with torch.no_grad():
+            model(images)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _patch_widths(model: nn.Module, widths: dict[int, int]) -> None:
