@@ -49,6 +49,23 @@ TIMM = (
 )
 
 
+_INTRODUCTION = f"""# Which architectures can be pruned
+
+What is left of the MACs of one image, in per cent, when `prune-channels` removes the share of channels at the head of a
+column: importance `l1`, scope `uniform`, no rounding. An empty cell was not tried: networks above
+{BIG_PARAMETERS / 1e6:.0f} M parameters or with images of 224×224 are tried at three ratios. Each figure stands for a
+network that afterwards gave finite logits and gradients to the image, took a step of fine-tuning, survived a copy, and
+was traced, saved, reloaded with the same logits. W8A8 says whether it could be quantised then (big networks: tried at
+0.5). Weights are untrained and images random: this is about structure, not accuracy.
+
+The channels that go are proven to be the right ones: the narrow network computes what the whole one computes with the
+weights that read them at zero. *Inside blocks only* means that this cannot be had for the channels that several layers
+add up (the residual stream), because torch-pruning does not follow how they are tied; hidden layers of blocks and
+dimensions of attention heads are pruned, and MACs fall to about 1 − ratio instead of (1 − ratio)².
+
+Written by `python benchmarks/architectures.py` from `architectures.json`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
     """A network to try: its name in the bench, the shape of its images, and how to build it."""
@@ -248,7 +265,54 @@ def _shake(model: nn.Module) -> None:
 
 def render(results: dict[str, Any]) -> str:
     """Return the page."""
-    return ""
+    footnotes: list[str] = []
+    ratios = " | ".join(f"{ratio:g}" for ratio in SMALL)
+    lines = [
+        *_INTRODUCTION.splitlines(),
+        "",
+        f"| architecture | source | parameters M | MACs M | {ratios} | W8A8 | notes |",
+        f"| --- | --- | ---: | ---: | {' | '.join('---:' for _ in SMALL)} | --- | --- |",
+    ]
+    aliases = {f"robustbench:cifar10/{name}": names for name, names in results["zoo"]["architectures"].items()}
+    for name in (architecture.name for architecture in architectures(results["zoo"])):
+        if (row := results["rows"].get(name)) is None:
+            continue
+        cells = [_cell(row, row["ratios"].get(str(ratio)), footnotes) for ratio in SMALL]
+        tried = [found.get("quantised", "") for found in row["ratios"].values() if found.get("quantised")]
+        failed = [reason for reason in tried if reason != "ok"]
+        quantised = _note("–", failed[0], footnotes) if failed else "ok" if tried else ""
+        notes = "inside blocks only" if any(found.get("inside") for found in row["ratios"].values()) else ""
+        if len(others := aliases.get(name, [])) > 1:
+            notes += ("; " if notes else "") + f"{len(others)} models share it"
+        source, _, architecture = name.partition(":")
+        size = f"{row['parameters'] / 1e6:.2f} | {row['macs'] / 1e6:,.0f}"
+        lines.append(f"| {architecture} | {source} | {size} | {' | '.join(cells)} | {quantised} | {notes} |")
+    lines += ["", *footnotes, *([""] if footnotes else []), "## Models of RobustBench that share an architecture", ""]
+    lines += [f"- {name}: {', '.join(others[1:])}" for name, others in sorted(aliases.items()) if len(others) > 1]
+    waiting = [name for name in aliases if name not in results["rows"]]
+    if waiting:
+        lines += ["", "## Not run yet", "", *(f"- {name}" for name in waiting)]
+    lines += ["", "## Not built", "", *(f"- {name}: {why}" for name, why in results["zoo"]["broken"].items())]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: dict[str, Any], found: dict[str, Any] | None, footnotes: list[str]) -> str:
+    if found is None:
+        return ""
+    if "error" in found:
+        return _note("–", found["error"], footnotes)
+    share = f"{100 * found['macs'] / row['macs']:.1f}"
+    problems = "; ".join(f"{check}: {problem}" for check, problem in found.get("problems", {}).items())
+    return _note(share, problems, footnotes) if problems else share
+
+
+def _note(text: str, reason: str, footnotes: list[str]) -> str:
+    """Return the text with the number of its footnote, which is written once."""
+    known = [line.partition("]: ")[2] for line in footnotes]
+    if reason not in known:
+        footnotes.append(f"[^{len(footnotes) + 1}]: {reason}")
+        known.append(reason)
+    return f"{text}[^{known.index(reason) + 1}]"
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.compress.fake_quant import is_quantized
-from bench.compress.prune_heads import free_heads
-from bench.compress.prune_importance import Importance, Scorer, make_scorer
+from bench.compress.prune_importance import Importance, Scorer, make_scorer, rank_together
+from bench.compress.prune_transformers import free_widths
 from bench.errors import UsageError
 from bench.progress import Event
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 Scope = Literal["uniform", "global"]
 _BATCH = 64
-_LEAST = 0.05  # share of its channels that a layer keeps under global ranking
 
 
 class _DoesNotFitError(UsageError):
@@ -82,7 +81,7 @@ class PruneChannels:
         model = copy.deepcopy(subject.twin).eval().to(device)
         for parameter in model.parameters():  # dependencies are found by following gradients
             parameter.requires_grad_(True)
-        free_heads(model)
+        free_widths(model)
         probe = train.pixels(slice(2)).to(device)
         before = _cost(model, probe)
         seed = int(torch.randint(2**31, (1,), generator=ingredients.generator))
@@ -161,26 +160,6 @@ def _narrow(units: Sequence[Unit], counts: Sequence[int]) -> None:
     for unit, n in zip(units, counts, strict=True):
         if n < len(unit.scores):
             unit.keep(n)
-
-
-def rank_together(scores: Sequence[Tensor], ratio: float) -> list[int]:
-    """Return how many channels each layer keeps when the worst `ratio` of all their channels together go.
-
-    Guarantees:
-        The total is `ratio` of all channels, to the nearest; each layer keeps at least a twentieth of its channels,
-        or half of what is left of it under a uniform ratio if that is less, and at least one.
-
-    Args:
-        scores: (width,) of each layer, comparable to each other.
-        ratio: share of channels to remove.
-    """
-    floors = [max(1, math.ceil(len(layer) * min(_LEAST, (1.0 - ratio) / 2))) for layer in scores]
-    candidates = [layer.sort(descending=True).values[floor:] for layer, floor in zip(scores, floors, strict=True)]
-    owner = torch.cat([torch.full((len(layer),), number) for number, layer in enumerate(candidates)])
-    everything = torch.cat(candidates)
-    removed = min(len(everything), round(ratio * sum(len(layer) for layer in scores)))
-    gone = owner[everything.argsort(stable=True)[:removed]].bincount(minlength=len(scores))
-    return [len(layer) - int(lost) for layer, lost in zip(scores, gone, strict=True)]
 
 
 def recalibrate_batch_norm(model: nn.Module, images: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -22,6 +23,7 @@ Importance = Literal["l1", "l2", "bn-scale", "taylor", "random"]
 
 _SCORED = (_ConvNd, nn.Linear, _BatchNorm, nn.LayerNorm)
 _BATCH = 64
+_LEAST = 0.05  # share of its channels that a layer keeps when layers are ranked together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,26 @@ def score_channels(parts: Sequence[Part], width: int, saliency: Saliency) -> Ten
         return None
     total /= n
     return total / total.mean()
+
+
+def rank_together(scores: Sequence[Tensor], ratio: float) -> list[int]:
+    """Return how many channels each layer keeps when the worst `ratio` of all their channels together go.
+
+    Guarantees:
+        The total is `ratio` of all channels, to the nearest; each layer keeps at least a twentieth of its channels,
+        or half of what is left of it under a uniform ratio if that is less, and at least one.
+
+    Args:
+        scores: (width,) of each layer, comparable to each other.
+        ratio: share of channels to remove.
+    """
+    floors = [max(1, math.ceil(len(layer) * min(_LEAST, (1.0 - ratio) / 2))) for layer in scores]
+    candidates = [layer.sort(descending=True).values[floor:] for layer, floor in zip(scores, floors, strict=True)]
+    owner = torch.cat([torch.full((len(layer),), number) for number, layer in enumerate(candidates)])
+    everything = torch.cat(candidates)
+    removed = min(len(everything), round(ratio * sum(len(layer) for layer in scores)))
+    gone = owner[everything.argsort(stable=True)[:removed]].bincount(minlength=len(scores))
+    return [len(layer) - int(lost) for layer, lost in zip(scores, gone, strict=True)]
 
 
 def size(p: int) -> Saliency:

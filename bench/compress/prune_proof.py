@@ -11,8 +11,22 @@ from torch.nn.modules.conv import _ConvNd
 
 from bench.compress.prune_structure import Removed
 
-# These mix all channels, so that removing one changes the others: they are left out of the comparison.
+# The statistics of these mix all channels, so that removing one changes the others.
 _MIXERS = (nn.LayerNorm, nn.GroupNorm)
+
+
+class _Affine(nn.Module):
+    """The scales and shifts of a norm, without its statistics."""
+
+    def __init__(self, norm: nn.LayerNorm | nn.GroupNorm) -> None:
+        super().__init__()
+        self.weight, self.bias = norm.weight, norm.bias
+        self.leading = isinstance(norm, nn.GroupNorm) or "2d" in type(norm).__name__  # channels at 1, not at the end
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (-1, *[1] * (x.dim() - 2)) if self.leading else (-1,)
+        x = x if self.weight is None else x * self.weight.view(shape)
+        return x if self.bias is None else x + self.bias.view(shape)
 
 
 def removes_what_it_says(before: nn.Module, after: nn.Module, removed: Iterable[Removed], images: Tensor) -> bool:
@@ -20,7 +34,8 @@ def removes_what_it_says(before: nn.Module, after: nn.Module, removed: Iterable[
 
     Guarantees:
         True when every reader lost exactly the inputs that its writers no longer write; a dependency that was
-        followed wrongly is found though all shapes fit. Layer norms are left out of both networks.
+        followed wrongly is found though all shapes fit. Layer norms
+        keep their scales and shifts in both networks, not their statistics.
 
     Args:
         before: the whole network; changed in place.
@@ -39,7 +54,7 @@ def removes_what_it_says(before: nn.Module, after: nn.Module, removed: Iterable[
             going[list(loss.inputs)] = True
             _zero_inputs(layer, inputs[going].to(images.device))
             left[loss.layer] = inputs[~going]
-        whole, pruned = _without_mixers(before), _without_mixers(copy.deepcopy(after))
+        whole, pruned = _without_statistics(before), _without_statistics(copy.deepcopy(after))
         try:
             expected, got, tolerance = whole.double()(images.double()), pruned.double()(images.double()), 1e-6
         except RuntimeError:  # it makes tensors of its own, in float32
@@ -62,9 +77,9 @@ def _zero_inputs(layer: nn.Module, inputs: Tensor) -> None:
         layer.weight[:, inputs] = 0
 
 
-def _without_mixers(model: nn.Module) -> nn.Module:
+def _without_statistics(model: nn.Module) -> nn.Module:
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, _MIXERS):
-                setattr(parent, name, nn.Identity())
+                setattr(parent, name, _Affine(child))
     return model

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from bench.compress.prune_heads import HeadDims, head_dims
 from bench.compress.prune_importance import Part, Scorer
+from bench.compress.prune_transformers import HeadDims, head_dims
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it uses a part of torch that is deprecated
@@ -110,7 +110,7 @@ def analyse(model: nn.Module, images: Tensor, score: Scorer, *, inside: bool) ->
     """Find what can be removed from a network.
 
     Args:
-        model: has been through `free_heads`; every parameter asks for a gradient, which is what the search follows.
+        model: has been through `free_widths`; every parameter asks for a gradient, which is what the search follows.
         images: (n ≥ 2, C, H, W).
         score: scores channels.
         inside: leave alone what several layers write to (residual streams).

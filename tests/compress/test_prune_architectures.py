@@ -14,10 +14,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from bench.compress.prune_channels import PruneChannels
-from bench.compress.prune_heads import free_heads, head_dims
 from bench.compress.prune_importance import score_channels, size
 from bench.compress.prune_proof import removes_what_it_says
 from bench.compress.prune_structure import Removed
+from bench.compress.prune_transformers import free_widths, head_dims
 from bench.compress.quantize import Quantize
 from bench.compress.trace import trace
 from bench.dataset import Examples
@@ -159,12 +159,13 @@ def test_narrows_everywhere(square, make):
     gradients(twin, square())
 
 
-def test_swin_is_pruned_inside_its_blocks(square):
+def test_swin_narrows_its_windows_and_merges_the_right_channels(square):
     notes = []
     twin = prune(swin, square(notes), ratio=0.5)
     block = twin.layers[0].blocks[1]  # shifted windows
-    assert (block.attn.qkv.out_features, block.attn.proj.out_features, block.mlp.fc1.out_features) == (24, 16, 32)
-    assert notes[-1].endswith("inside blocks only")
+    assert (block.attn.qkv.weight.shape, block.mlp.fc1.weight.shape) == ((24, 8), (32, 8))
+    assert twin.layers[1].downsample.reduction.weight.shape == (16, 32)
+    assert not notes[-1].endswith("only")
     gradients(twin, square())
 
 
@@ -190,21 +191,21 @@ def test_groups_lose_equally_many_and_classifiers_none(square):
     assert twin.classifier.out_channels == CLASSES
 
 
-def test_freed_attention_is_the_same_attention():
-    for make in (vit, xcit):
-        model = make().eval()
-        free = copy.deepcopy(model)
-        free_heads(free)
-        images = torch.rand(2, 3, SIDE, SIDE)
-        assert type(free.blocks[0].attn) is not type(model.blocks[0].attn)
-        assert free.state_dict().keys() == model.state_dict().keys()
-        assert torch.allclose(free(images), model(images), atol=1e-5)
+@pytest.mark.parametrize("make", [vit, xcit, swin])
+def test_freed_modules_compute_the_same(make):
+    model = make().eval()
+    free = copy.deepcopy(model)
+    free_widths(free)
+    images = torch.rand(2, 3, SIDE, SIDE)
+    assert {type(module) for module in free.modules()} != {type(module) for module in model.modules()}
+    assert free.state_dict().keys() == model.state_dict().keys()
+    assert torch.allclose(free(images), model(images), atol=1e-5)
 
 
 def test_heads_lose_the_dimensions_that_matter_least():
     torch.manual_seed(0)
     model = vit().eval()
-    free_heads(model)
+    free_widths(model)
     with torch.no_grad():  # dimensions 0 and 5 of each head do nothing: neither queries nor values
         for block in model.blocks:
             for part in (0, 2):
@@ -234,8 +235,11 @@ def test_a_network_with_nothing_to_spare_is_refused(square):
 @pytest.mark.parametrize(("inputs", "clean"), [((1, 3), True), ((0, 3), False)])
 def test_the_proof_knows_which_inputs_went(inputs, clean):
     whole = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.LayerNorm(4), nn.Linear(4, 3))
+    nn.init.normal_(whole[2].weight)
+    nn.init.normal_(whole[2].bias)
     pruned = copy.deepcopy(whole)
     pruned[1].weight, pruned[1].bias = (nn.Parameter(p.detach()[[0, 2]]) for p in (whole[1].weight, whole[1].bias))
-    pruned[2], pruned[3].weight = nn.LayerNorm(2), nn.Parameter(whole[3].weight.detach()[:, [0, 2]])
+    pruned[2].weight, pruned[2].bias = (nn.Parameter(p.detach()[[0, 2]]) for p in (whole[2].weight, whole[2].bias))
+    pruned[3].weight = nn.Parameter(whole[3].weight.detach()[:, [0, 2]])
     removed = [Removed(layer="3", inputs=inputs)]
     assert removes_what_it_says(whole, pruned, removed, torch.rand(2, 3, 2, 2)) is clean

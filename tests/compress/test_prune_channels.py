@@ -7,7 +7,8 @@ from small_networks import train
 from torch import nn
 from torch.nn import functional as F
 
-from bench.compress.prune_channels import PruneChannels, rank_together, recalibrate_batch_norm
+from bench.compress.prune_channels import PruneChannels, recalibrate_batch_norm
+from bench.compress.prune_importance import rank_together
 from bench.errors import UsageError
 
 IMPORTANCES = ["l1", "l2", "bn-scale", "taylor", "random"]

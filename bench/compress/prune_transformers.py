@@ -1,4 +1,4 @@
-"""Multi-head attention of any width: the same number of dimensions removed from every head (Vaswani et al., 2017)."""
+"""Transformers of any width; heads of attention (Vaswani et al., 2017) lose the same number of dimensions each."""
 
 from __future__ import annotations
 
@@ -74,7 +74,23 @@ class ClassAttention(nn.Module):
         return result
 
 
+class PatchMerging(nn.Module):
+    """Four neighbours to one token, in Swin (Liu et al., 2021), as a concatenation that dependencies can be seen in."""
+
+    def __init__(self, old: Any) -> None:
+        super().__init__()
+        self.norm, self.reduction = old.norm, old.reduction
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a map of tokens (N, H, W, C) to (N, ⌈H/2⌉, ⌈W/2⌉, C')."""
+        x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2)).permute(0, 3, 1, 2)
+        corners = [x[:, :, row::2, column::2] for column in (0, 1) for row in (0, 1)]
+        result: Tensor = self.reduction(self.norm(torch.cat(corners, dim=1).permute(0, 2, 3, 1)))
+        return result
+
+
 _FREE = {
+    "timm.models.swin_transformer.PatchMerging": PatchMerging,
     "timm.models.vision_transformer.Attention": SelfAttention,
     "timm.models.xcit.XCA": CrossCovarianceAttention,
     "timm.models.cait.ClassAttn": ClassAttention,
@@ -82,8 +98,8 @@ _FREE = {
 _WINDOW = "timm.models.swin_transformer.WindowAttention"  # reads its widths from its weights already
 
 
-def free_heads(model: nn.Module) -> None:
-    """Replace, in place, attention that has its width written into it by the same attention that has not.
+def free_widths(model: nn.Module) -> None:
+    """Replace, in place, modules of timm that have their width written into them by the same modules without.
 
     Guarantees:
         The parameters are the same objects under the same names, and the logits are the same.
@@ -178,7 +194,7 @@ class HeadDims:
 
 
 def head_dims(model: nn.Module, score: Scorer) -> Iterator[HeadDims]:
-    """Yield what can be removed from the heads of each attention in a model that has been through `free_heads`."""
+    """Yield what can be removed from the heads of each attention in a model that has been through `free_widths`."""
     for name, module in model.named_modules():
         pairs: tuple[tuple[_Rows, ...], ...]
         inner: int = getattr(getattr(module, "proj", None), "in_features", 0)
