@@ -124,19 +124,19 @@ def analyse(model: nn.Module, images: Tensor, score: Scorer, *, inside: bool) ->
         )
     channels: list[ChannelGroup] = []
     classifiers: list[nn.Module] = []
-    for layer, group in _groups(graph, tolerant=inside):
+    for group in _groups(graph, tolerant=inside):
         writers = {dep.target.module for dep, _ in group if dep.handler in _WRITES}
         if any(dep.target.type == tp.ops.OPTYPE.OUTPUT for dep, _ in group):
             classifiers += writers
-        elif writers & fixed or (inside and writers != {layer}):
+        elif writers & fixed or (inside and len(writers) != 1):
             continue
         elif (unit := _unit(graph, group, score)) is not None:
             channels.append(unit)
     return Structure(channels=tuple(channels), dims=dims, classifiers=tuple(classifiers))
 
 
-def _groups(graph: Any, *, tolerant: bool) -> Iterator[tuple[nn.Module, Any]]:
-    """Yield (layer, group) of each group of channels; where `tolerant`, without those that cannot be followed."""
+def _groups(graph: Any, *, tolerant: bool) -> Iterator[Any]:
+    """Yield each group of channels once; where `tolerant`, without those that cannot be followed."""
     seen: set[nn.Module] = set()
     for layer in list(graph.module2node):
         if layer in seen or not isinstance(layer, _ConvNd | nn.Linear):
@@ -151,7 +151,7 @@ def _groups(graph: Any, *, tolerant: bool) -> Iterator[tuple[nn.Module, Any]]:
                 raise
             continue
         seen |= {dep.target.module for dep, _ in group if graph.is_out_channel_pruning_fn(dep.handler)}
-        yield layer, group
+        yield group
 
 
 def _unit(graph: Any, group: Any, score: Scorer) -> ChannelGroup | None:

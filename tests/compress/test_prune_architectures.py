@@ -142,6 +142,13 @@ def test_a_vision_transformer_narrows_everywhere(square, ratio):
         works(twin, square())
 
 
+def test_widths_of_a_transformer_are_rounded_too(square):
+    twin = prune(vit, square(), ratio=0.4, round_to=8)
+    layers = [layer for layer in twin.modules() if isinstance(layer, nn.Linear) and layer is not twin.head]
+    assert {layer.out_features % 8 for layer in layers} == {0}
+    assert twin.blocks[0].attn.proj.in_features == 16
+
+
 @pytest.mark.parametrize("importance", ["taylor", "random"])
 def test_heads_are_ranked_over_layers_too(square, importance):
     twin = prune(vit, square(), ratio=0.5, importance=importance, scope="global")
