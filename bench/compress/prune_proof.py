@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,17 +12,23 @@ from torch.nn.modules.conv import _ConvNd
 
 from bench.compress.prune_structure import Removed
 
-# The statistics of these mix all channels, so that removing one changes the others.
-_MIXERS = (nn.LayerNorm, nn.GroupNorm)
+
+def _mixes(module: nn.Module) -> bool:
+    """Whether a module's statistics mix all channels, so that removing one changes the others."""
+    # timm's norm of ConvNeXt V2 is told by its name: timm takes seconds to import.
+    return isinstance(module, nn.LayerNorm | nn.GroupNorm) or type(module).__name__ == "GlobalResponseNorm"
 
 
 class _Affine(nn.Module):
     """The scales and shifts of a norm, without its statistics."""
 
-    def __init__(self, norm: nn.LayerNorm | nn.GroupNorm) -> None:
+    def __init__(self, norm: Any) -> None:
         super().__init__()
         self.weight, self.bias = norm.weight, norm.bias
-        self.leading = isinstance(norm, nn.GroupNorm) or "2d" in type(norm).__name__  # channels at 1, not at the end
+        # Whether channels are the second dimension, and not the last.
+        self.leading = (
+            isinstance(norm, nn.GroupNorm) or "2d" in type(norm).__name__ or getattr(norm, "channel_dim", -1) == 1
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         shape = (-1, *[1] * (x.dim() - 2)) if self.leading else (-1,)
@@ -34,8 +41,8 @@ def removes_what_it_says(before: nn.Module, after: nn.Module, removed: Iterable[
 
     Guarantees:
         True when every reader lost exactly the inputs that its writers no longer write; a dependency that was
-        followed wrongly is found though all shapes fit. Layer norms
-        keep their scales and shifts in both networks, not their statistics.
+        followed wrongly is found though all shapes fit. Norms over channels keep their scales and shifts in both
+        networks, not their statistics.
 
     Args:
         before: the whole network; changed in place.
@@ -80,6 +87,6 @@ def _zero_inputs(layer: nn.Module, inputs: Tensor) -> None:
 def _without_statistics(model: nn.Module) -> nn.Module:
     for parent in list(model.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, _MIXERS):
+            if _mixes(child):
                 setattr(parent, name, _Affine(child))
     return model

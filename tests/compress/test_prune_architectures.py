@@ -46,6 +46,10 @@ def convnext():
     return ConvNeXt(num_classes=CLASSES, depths=(1, 1, 1, 1), dims=(8, 8, 16, 16), patch_size=1, ls_init_value=1.0)
 
 
+def convnext_v2():
+    return ConvNeXt(num_classes=CLASSES, depths=(1, 1, 1, 1), dims=(8, 8, 16, 16), patch_size=1, use_grn=True)
+
+
 class Mobile(nn.Module):
     """An inverted residual with a depthwise convolution; the classifier is a 1×1 convolution, then a temperature."""
 
@@ -158,7 +162,7 @@ def test_heads_are_ranked_over_layers_too(square, importance):
     gradients(twin, square())
 
 
-@pytest.mark.parametrize("make", [convnext, Mobile, Committee])
+@pytest.mark.parametrize("make", [convnext, convnext_v2, Mobile, Committee])
 def test_narrows_everywhere(square, make):
     notes = []
     twin = prune(make, square(notes), ratio=0.5)
