@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import warnings
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench.compress.fake_quant import is_quantized
+from bench.compress.prune_importance import Importance, Scorer, make_scorer, rank_together
+from bench.compress.prune_transformers import free_widths
 from bench.errors import UsageError
+from bench.flop_counter import macs_during
 from bench.progress import Event
 
 if TYPE_CHECKING:
+    from bench.compress.prune_structure import Unit
     from bench.model import Subject
     from bench.recipe import Ingredients
 
-Importance = Literal["l1", "l2", "bn-scale", "random"]
+Scope = Literal["uniform", "global"]
 _BATCH = 64
 
 
@@ -31,19 +35,28 @@ class _DoesNotFitError(UsageError):
 
 @dataclass(frozen=True, kw_only=True)
 class PruneChannels:
-    """Remove the same share of channels from every layer but the classifier's head, the least important first.
+    """Remove a share of the channels of every layer but the classifier, the least important first.
+
+    Of an attention, dimensions of its heads are removed. Where the channels that several layers add up (a residual
+    stream) cannot be followed, only those inside blocks go, and the note of the step says so.
 
     Attributes:
         ratio: share of channels removed; MACs fall to about (1 - ratio)².
         importance: "l1", "l2" (size of its weights; Li et al., 2017), "bn-scale" (Liu et al., 2017; "l1" where no
-            batch-norm follows) or "random".
+            batch-norm follows), "taylor" (effect on the loss; Molchanov et al., 2019) or "random".
+        scope: "uniform" removes the same share from each layer; "global" ranks channels over all layers of the same
+            structure (isomorphic pruning; Fang et al., 2024), and none loses more than 95 % of its channels (or, at
+            ratios above 0.9, keeps less than half of its uniform share).
         round_to: keep a multiple of so many channels, and at least as many (8 runs faster on most CPUs).
+        taylor_images: training images from which "taylor" takes gradients.
         recalibration_images: training images on which batch-norm statistics are measured again; 0 leaves them.
     """
 
     ratio: float = 0.5
     importance: Importance = "l1"
+    scope: Scope = "uniform"
     round_to: int | None = None
+    taylor_images: int = 512
     recalibration_images: int = 1024
 
     def __post_init__(self) -> None:
@@ -51,6 +64,8 @@ class PruneChannels:
             raise UsageError(f"Expected a pruning ratio between 0 and 1, both left out, got {self.ratio}.")
         if self.round_to is not None and self.round_to < 1:
             raise UsageError(f"Expected round_to of at least 1, got {self.round_to}.")
+        if self.taylor_images < 1:
+            raise UsageError(f"Expected taylor_images of at least 1, got {self.taylor_images}.")
         if self.recalibration_images < 0:
             raise UsageError(f"Expected recalibration_images of at least 0, got {self.recalibration_images}.")
 
@@ -58,7 +73,7 @@ class PruneChannels:
         """Return the subject with a narrower twin.
 
         Raises:
-            UsageError: it is quantised or sparse already, has no head that can be told, or came out no cheaper.
+            UsageError: it is quantised or sparse already, cannot be pruned, or came out no cheaper.
         """
         if is_quantized(subject.twin):
             raise UsageError("Pruning cannot follow quantisation; put the prune-channels step before quantize.")
@@ -70,44 +85,44 @@ class PruneChannels:
         model = copy.deepcopy(subject.twin).eval().to(device)
         for parameter in model.parameters():  # dependencies are found by following gradients
             parameter.requires_grad_(True)
+        free_widths(model)
         probe = train.pixels(slice(2)).to(device)
-        before = _macs(model, probe)
+        before = _cost(model, probe)
         seed = int(torch.randint(2**31, (1,), generator=ingredients.generator))
+        score = make_scorer(self.importance, model, ingredients, self.taylor_images, seed)
         try:
-            model = self._pruned(model, probe, seed, inside=False)
+            model, note = self._pruned(model, probe, score, inside=False), ""
         except _DoesNotFitError:
             # Shortcuts without parameters (option A) tie stages of different widths; what lies inside a block is free.
-            model = self._pruned(model, probe, seed, inside=True)
-        after = self._check_macs(model, probe, before)
+            model, note = self._pruned(model, probe, score, inside=True), ", inside blocks only"
+        after = self._check_cost(model, probe, before)
         order = torch.randperm(len(train), generator=ingredients.generator)[: self.recalibration_images]
         recalibrate_batch_norm(model, train.pixels(order.to(train.images.device)).to(device))
-        ingredients.report(Event(stage="prune-channels", note=f"MACs {before:,} → {after:,}"))
+        saved = f"MACs {before.macs:,} → {after.macs:,}, parameters {before.parameters:,} → {after.parameters:,}"
+        ingredients.report(Event(stage="prune-channels", note=saved + note))
         return dataclasses.replace(subject, twin=model.eval(), deployed=model)
 
-    def _pruned(self, model: nn.Module, probe: Tensor, seed: int, *, inside: bool) -> nn.Module:
+    def _pruned(self, whole: nn.Module, probe: Tensor, score: Scorer, *, inside: bool) -> nn.Module:
         """Return a narrower copy; with `inside`, only layers that share no channels with others are touched."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it uses a part of torch that is deprecated
-            import torch_pruning as tp
+        # Imported late: torch-pruning takes a second to import.
+        from bench.compress.prune_proof import inputs_of, removes_what_it_says
+        from bench.compress.prune_structure import analyse
 
-        model = copy.deepcopy(model)
-        head = find_head(model, probe)
-        width = head.in_features
-        importance = self._importance(model, tp)
+        model = copy.deepcopy(whole)
         try:
-            with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)  # torch-pruning draws "random" from the global generator
-                tp.pruner.BasePruner(
-                    model,
-                    probe,
-                    importance=importance,
-                    pruning_ratio=self.ratio,
-                    pruning_ratio_dict=self._ratios(model, head),
-                    ignored_layers=[head, *(_shared(model, probe, tp) if inside else ())],
-                ).step()
-            _patch_widths(model, width, head.in_features)
-            with torch.no_grad():
-                model(probe)
+            structure = analyse(model, probe, score, inside=inside)
+            if not structure.units:
+                raise RuntimeError("it finds no layer whose channels could go")
+            old = [inputs_of(layer) for layer in structure.classifiers]
+            counts = self._counts(structure.units)
+            _narrow(structure.dims, counts[len(structure.channels) :])
+            reference = copy.deepcopy(model)
+            _narrow(structure.channels, counts[: len(structure.channels)])
+            if not _runs(model, probe):
+                _patch_widths(model, dict(zip(old, map(inputs_of, structure.classifiers), strict=True)))
+            removed = [inputs for group in structure.channels for inputs in group.removed]
+            if not removes_what_it_says(reference, model, removed, probe):
+                raise RuntimeError("it removes channels that the network still reads")
         except Exception as error:
             raise _DoesNotFitError(
                 f"Cannot prune channels of {_name(model)}: torch-pruning does not follow its structure "
@@ -115,83 +130,40 @@ class PruneChannels:
             ) from error
         return model
 
-    def _importance(self, model: nn.Module, tp: Any) -> Any:
-        if self.importance == "random":
-            return tp.importance.RandomImportance()
-        if self.importance == "bn-scale":
-            if not any(isinstance(module, _BatchNorm) for module in model.modules()):
-                raise UsageError(f"Importance 'bn-scale' needs batch-norm, and {_name(model)} has none; use 'l1'.")
-            by_scale, by_size = tp.importance.BNScaleImportance(), tp.importance.GroupMagnitudeImportance(p=1)
+    def _counts(self, units: Sequence[Unit]) -> list[int]:
+        """Return how many channels each unit keeps."""
+        if self.scope == "uniform":
+            return [self._rounded(len(unit.scores) * (1.0 - self.ratio), unit) for unit in units]
+        counts = [0] * len(units)
+        for kind in {unit.kind for unit in units}:
+            members = [position for position, unit in enumerate(units) if unit.kind == kind]
+            ranked = rank_together([units[position].scores for position in members], self.ratio)
+            for position, count in zip(members, ranked, strict=True):
+                counts[position] = self._rounded(count, units[position])
+        return counts
 
-            def importance(group: Any) -> Any:
-                # Channels that meet no batch-norm have no such score, and would silently be left alone.
-                score = by_scale(group)
-                return by_size(group) if score is None else score
-
-            return importance
-        return tp.importance.GroupMagnitudeImportance(p=1 if self.importance == "l1" else 2)
-
-    def _ratios(self, model: nn.Module, head: nn.Linear) -> dict[nn.Module, float]:
-        """Return the ratio that leaves each layer its rounded width.
-
-        torch-pruning's own `round_to` leaves a layer *unpruned* if it would round to nothing, and says nothing.
-        """
+    def _rounded(self, count: float, unit: Unit) -> int:
+        """Return the nearest width that is a multiple of `round_to` over all copies of a unit, and not nothing."""
         step = self.round_to or 1
-        ratios: dict[nn.Module, float] = {}
-        for module in model.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear) and module is not head:
-                width = module.out_channels if isinstance(module, nn.Conv2d) else module.out_features
-                kept = max(step, round(width * (1.0 - self.ratio) / step) * step)
-                if kept < width:
-                    ratios[module] = 1.0 - (kept + 1e-3) / width  # the pruner truncates the width it keeps
-                else:
-                    ratios[module] = 0.0
-        return ratios
+        step //= math.gcd(step, unit.copies)
+        return min(len(unit.scores), max(step, round(count / step) * step))
 
-    def _check_macs(self, model: nn.Module, probe: Tensor, before: int) -> int:
-        """Return the MACs left, having made sure that the model really got cheaper."""
-        after = _macs(model, probe)
-        if after > before * (1.0 - self.ratio / 2):
+    def _check_cost(self, model: nn.Module, probe: Tensor, before: _Cost) -> _Cost:
+        """Return the cost that is left, having made sure that the model really got cheaper."""
+        after = _cost(model, probe)
+        if after.macs > before.macs * (1.0 - self.ratio / 2):
             raise UsageError(
-                f"Pruning {_name(model)} at ratio {self.ratio} left {after / before:.0%} of its MACs, where about "
-                f"{(1.0 - self.ratio) ** 2:.0%} was expected; lower round_to or choose another ratio or architecture."
+                f"Pruning {_name(model)} at ratio {self.ratio} left {after.macs / before.macs:.0%} of its MACs, where "
+                f"about {(1.0 - self.ratio) ** 2:.0%} was expected; lower round_to or choose another ratio or "
+                "architecture."
             )
         return after
 
 
-def _shared(model: nn.Module, probe: Tensor, tp: Any) -> list[nn.Module]:
-    """Return the layers whose channels must be removed together with another layer's, or cannot be followed."""
-    graph = tp.DependencyGraph().build_dependency(model, example_inputs=probe)
-    shared: list[nn.Module] = []
-    for layer in [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]:
-        remove = tp.prune_conv_out_channels if isinstance(layer, nn.Conv2d) else tp.prune_linear_out_channels
-        try:
-            group = graph.get_pruning_group(layer, remove, idxs=[0])
-            tied = {dep.target.module for dep, _ in group if graph.is_out_channel_pruning_fn(dep.handler)}
-            free = {module for module in tied if isinstance(module, nn.Conv2d | nn.Linear)} == {layer}
-        except Exception:  # torch-pruning raises whatever its index arithmetic runs into
-            free = False
-        if not free:
-            shared.append(layer)
-    return shared
-
-
-def find_head(model: nn.Module, images: Tensor) -> nn.Linear:
-    """Return the linear layer that produces the logits: the last layer to run, as wide as the output.
-
-    Raises:
-        UsageError: the last layer is of another kind or width.
-    """
-    ran: list[nn.Module] = []
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_pre_hook(lambda module, _: ran.append(module)) for layer in layers]
-    with torch.no_grad():
-        classes = model(images).shape[1]
-    for hook in hooks:
-        hook.remove()
-    if not ran or not isinstance(ran[-1], nn.Linear) or ran[-1].out_features != classes:
-        raise UsageError(f"Expected {_name(model)} to end in a linear layer with {classes} outputs; it does not.")
-    return ran[-1]
+def _narrow(units: Sequence[Unit], counts: Sequence[int]) -> None:
+    for unit, n in zip(units, counts, strict=True):
+        if n < len(unit.scores):
+            unit.keep(n)
 
 
 def recalibrate_batch_norm(model: nn.Module, images: Tensor) -> None:
@@ -220,27 +192,44 @@ def recalibrate_batch_norm(model: nn.Module, images: Tensor) -> None:
     model.eval()
 
 
-def _patch_widths(model: nn.Module, old: int, new: int) -> None:
+def _runs(model: nn.Module, images: Tensor) -> bool:
+    try:
+        with torch.no_grad():
+            model(images)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _patch_widths(model: nn.Module, widths: dict[int, int]) -> None:
     """Correct widths that architectures remember as attributes: `view(-1, self.nChannels)` and the like."""
     for module in model.modules():
         if type(module).__module__.startswith("torch.nn"):
             continue
         for name, value in vars(module).items():
-            if type(value) is int and value == old and not name.startswith("_"):
-                setattr(module, name, new)
+            if type(value) is int and value in widths and not name.startswith("_"):
+                setattr(module, name, widths[value])
 
 
-def _macs(model: nn.Module, images: Tensor) -> int:
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        model(images[:1])
-    return int(counter.get_total_flops()) // 2
+@dataclass(frozen=True, kw_only=True)
+class _Cost:
+    macs: int
+    parameters: int
+
+
+def _cost(model: nn.Module, images: Tensor) -> _Cost:
+    macs, _ = macs_during(lambda: model(images[:1]))
+    return _Cost(macs=macs, parameters=sum(p.numel() for p in model.parameters()))
 
 
 def _name(model: nn.Module) -> str:
     """Return the class of the network, looking through a wrapper that normalises."""
-    inner = model[1] if isinstance(model, nn.Sequential) and len(model) == 2 else model
-    return "this network" if isinstance(inner, nn.Sequential) else type(inner).__name__
+    children = list(model.children())
+    if isinstance(model, nn.Sequential) and len(children) == 2:
+        model = children[1]
+    elif type(model).__name__ == "Normalized" and children:
+        model = children[0]
+    return "this network" if isinstance(model, nn.Sequential) else type(model).__name__
 
 
 def _first_line(error: Exception) -> str:

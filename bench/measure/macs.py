@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils.flop_counter import FlopCounterMode
+
+from bench.flop_counter import macs_during
 
 _FLOAT_BITS = 32
 
@@ -55,26 +56,12 @@ def count_macs(model: nn.Module, image_shape: tuple[int, int, int]) -> MacCount:
     """Count the MACs and BOPs of one image, (C, H, W); the model is left in the mode it was in."""
     tensor = next(iter((*model.parameters(), *model.buffers())), torch.zeros(()))
     image = torch.rand(1, *image_shape, generator=torch.Generator().manual_seed(0)).to(tensor.device)
-    with _evaluating(model), _attention_in_parts(), torch.no_grad():
-        counter = FlopCounterMode(display=False)
-        with counter:
-            model(image)
+    with _evaluating(model), torch.no_grad():
+        macs, _ = macs_during(lambda: model(image))
         layers = _layers_of_graph(model, image) if _is_traced(model) else _layers_of_modules(model, image)
-    macs = int(counter.get_total_flops()) // 2
     elsewhere = macs - sum(layer.macs for layer in layers)
     bops = sum(layer.bops for layer in layers) + elsewhere * _FLOAT_BITS**2
     return MacCount(macs=macs, bops=bops, layers=tuple(layers))
-
-
-@contextmanager
-def _attention_in_parts() -> Iterator[None]:
-    """Keep `nn.MultiheadAttention` from running as one fused operation, of which the counter sees nothing."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager
@@ -113,13 +100,12 @@ class _Recorder(fx.Interpreter):
     def run_node(self, node: fx.Node) -> Any:
         if not _is_layer(node):
             return super().run_node(node)
-        counter = FlopCounterMode(display=False)
-        with counter:
-            result = super().run_node(node)
+        run_node = super().run_node
+        macs, result = macs_during(lambda: run_node(node))
         self.layers.append(
             LayerMacs(
                 name=node.name,
-                macs=int(counter.get_total_flops()) // 2,
+                macs=macs,
                 weight_bits=self._bits(node.args[1]),
                 activation_bits=self._bits(node.args[0]),
             )

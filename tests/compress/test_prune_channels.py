@@ -7,8 +7,11 @@ from small_networks import train
 from torch import nn
 from torch.nn import functional as F
 
-from bench.compress.prune_channels import PruneChannels, find_head, recalibrate_batch_norm
+from bench.compress.prune_channels import PruneChannels, recalibrate_batch_norm
+from bench.compress.prune_importance import rank_together
 from bench.errors import UsageError
+
+IMPORTANCES = ["l1", "l2", "bn-scale", "taylor", "random"]
 
 
 class OptionA(nn.Module):
@@ -33,15 +36,15 @@ def parameters(model):
     return sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("importance", ["l1", "l2", "bn-scale", "random"])
+@pytest.mark.parametrize("importance", IMPORTANCES)
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 0.9])
 def test_channels_are_gone_and_the_rest_trains(either, ingredients, examples, importance, ratio):
-    twin = PruneChannels(ratio=ratio, importance=importance)(either, ingredients()).twin
+    twin = PruneChannels(ratio=ratio, importance=importance, taylor_images=64)(either, ingredients()).twin
     convs = [m.out_channels for m in twin.modules() if isinstance(m, nn.Conv2d)]
     wide = [m.out_channels for m in either.parent.modules() if isinstance(m, nn.Conv2d)]
     assert convs == [max(1, round(width * (1 - ratio))) for width in wide]
     assert twin(examples.pixels(slice(3))).shape == (3, 4)
-    if ratio < 0.9:
+    if ratio == 0.5:
         losses = train(twin.train(), examples, 20)
         assert sum(losses[-4:]) < sum(losses[:4]) + 0.05
 
@@ -66,7 +69,7 @@ def test_the_subject_given_is_left_alone(either, ingredients):
     assert not new.twin.training
 
 
-@pytest.mark.parametrize("importance", ["l1", "random"])
+@pytest.mark.parametrize("importance", ["l1", "taylor", "random"])
 def test_the_same_generator_gives_the_same_network(either, ingredients, importance):
     step = PruneChannels(importance=importance)
     torch.manual_seed(1)
@@ -105,11 +108,53 @@ def test_bn_scale_needs_batch_norm(conv, ingredients):
         PruneChannels(importance="bn-scale")(dataclasses.replace(conv, twin=OptionA().eval()), ingredients())
 
 
-def test_head_is_the_last_layer_and_must_be_linear(conv, examples):
-    assert find_head(conv.parent, examples.pixels(slice(2))) is conv.parent.head
-    fully = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(UsageError, match="end in a linear layer"):
-        find_head(fully, examples.pixels(slice(2)))
+@pytest.mark.parametrize("importance", IMPORTANCES)
+def test_global_ranking_keeps_every_layer_alive(residual, ingredients, examples, importance):
+    step = PruneChannels(ratio=0.9, importance=importance, scope="global", taylor_images=64)
+    twin = step(residual, ingredients()).twin
+    for name, layer in twin.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            assert layer.out_channels >= max(1, 0.05 * residual.parent.get_submodule(name).out_channels)
+    assert twin(examples.pixels(slice(3))).isfinite().all()
+
+
+def test_global_ranking_takes_more_from_the_layer_that_matters_less():
+    important, idle = 1.0 + torch.rand(20), 0.5 * torch.rand(20)
+    assert rank_together([important, idle], 0.25) == [20, 10]
+    assert rank_together([important, idle], 0.5) == [19, 1]  # the idle layer keeps its twentieth
+    assert sum(rank_together([important, idle], 0.9)) == 4
+    assert rank_together([important, idle], 0.99) == [1, 1]
+
+
+def test_global_ranking_shares_a_ratio_between_layers(conv, ingredients):
+    torch.manual_seed(0)
+    with torch.no_grad():
+        net = nn.Sequential(*[nn.Conv2d(8 if i else 3, 8, 3) for i in range(5)], nn.Flatten(), nn.Linear(32, 4)).eval()
+        for layer in net[1:3]:
+            layer.weight[2:] *= 0.05
+    widths = {}
+    for scope in ("uniform", "global"):
+        subject = dataclasses.replace(conv, twin=net)
+        twin = PruneChannels(ratio=0.5, scope=scope, recalibration_images=0)(subject, ingredients()).twin
+        widths[scope] = [layer.out_channels for layer in twin if isinstance(layer, nn.Conv2d)]
+    assert widths["uniform"] == [4, 4, 4, 4, 4]
+    # The last convolution is read by a linear layer, another structure: it is ranked by itself.
+    assert sum(widths["global"][:4]) == 16
+    assert widths["global"][4] == 4
+    assert widths["global"][1] < 4 < widths["global"][3]
+
+
+def test_taylor_counts_what_it_costs_but_not_against_the_budget(conv, ingredients):
+    given = ingredients()
+    PruneChannels(importance="taylor", taylor_images=96)(conv, given)
+    assert (given.meter.forward, given.meter.backward, given.meter.images) == (96, 96, 0)
+
+
+def test_the_note_says_what_was_saved(conv, ingredients):
+    notes = []
+    given = dataclasses.replace(ingredients(), report=lambda event: notes.append(event.note))
+    twin = PruneChannels(ratio=0.5)(conv, given).twin
+    assert notes[-1].endswith(f"parameters {parameters(conv.parent):,} → {parameters(twin):,}")
 
 
 def test_recalibration_measures_statistics_and_changes_nothing_else(conv, examples):
@@ -126,7 +171,9 @@ def test_recalibration_measures_statistics_and_changes_nothing_else(conv, exampl
     assert all(torch.equal(value, before[name]) for name, value in parameters.items())
 
 
-@pytest.mark.parametrize("settings", [{"ratio": 0.0}, {"ratio": 1.0}, {"round_to": 0}, {"recalibration_images": -1}])
+@pytest.mark.parametrize(
+    "settings", [{"ratio": 0.0}, {"ratio": 1.0}, {"round_to": 0}, {"recalibration_images": -1}, {"taylor_images": 0}]
+)
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(UsageError, match="Expected"):
         PruneChannels(**settings)
