@@ -20,14 +20,15 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from bench.attack.driver import BenchEngine
 from bench.attack.engine import Trial, run_suite
 from bench.attack.engines import new_engine
 from bench.attack.field import Work
 from bench.attack.suites import SUITES
-from bench.compress.bake import bake, fold
+from bench.compress.bake import bake
+from bench.compress.trace import trace
 from bench.dataset import Dataset, Examples
 from bench.finetune.adversarial import FinetuneAdversarial
 from bench.load.datasets import load_dataset
@@ -75,7 +76,8 @@ def measure(engine: str, job: Job) -> Measured:
     ours, work = engine == "bench", Work()
     twin = torch.load(job.file, weights_only=False).to(job.device)
     if ours:  # as an evaluation does; the reference has the network as its owner wrote it
-        twin = bake(fold(twin, tuple(job.examples.images.shape[1:]), torch.device(job.device)))
+        image_shape = tuple(job.examples.images.shape[1:])
+        twin = bake(twin if isinstance(twin, fx.GraphModule) else trace(twin, image_shape, torch.device(job.device)))
     trial = Trial(
         subject=Subject(twin=twin, parent=twin, deployed=twin),
         examples=job.examples,
