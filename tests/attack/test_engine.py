@@ -5,8 +5,9 @@ import torch
 from memory_journal import MemoryJournal
 from small_classifiers import L2, LINF, Linear, linear_task, weights, whole
 
-from bench.attack import reference
+from bench.attack import driver, reference
 from bench.attack.engine import Trial, estimate_seconds, run_suite
+from bench.attack.engines import new_engine
 from bench.attack.judge import correct
 from bench.attack.reference import ReferenceEngine
 from bench.attack.suites import SUITES
@@ -226,3 +227,9 @@ def test_the_reference_has_the_settings_of_autoattack_standard():
 
 def test_the_estimate_is_a_positive_number_of_seconds():
     assert 0 < estimate_seconds(trial(), "standard") < 3600
+
+
+def test_engines_go_by_name():
+    assert [new_engine(name).name for name in ("bench", "reference")] == [driver.NAME, reference.NAME]
+    with pytest.raises(UsageError, match="Did you mean 'reference'"):
+        new_engine("refrence")
