@@ -88,7 +88,7 @@ def test_every_step_has_defaults_and_is_frozen(name):
         ("weight_bits = 0", "Expected weight_bits from 1 to 16, got 0."),
         ("weight_bits = 17", "Expected weight_bits from 1 to 16, got 17."),
         ("weight_bits = 2026-11-22", "weight_bits: expected a valid integer, got '2026-11-22'."),
-        ('range = "median"', "range: expected 'minmax' or 'percentile', got 'median'."),
+        ('range = "median"', "range: expected 'minmax', 'percentile' or 'mse', got 'median'."),
         ("percentile = nan", "Expected percentile above 50 and at most 100, got nan."),
         ("weigth_bits = 8", "unknown setting 'weigth_bits'. Did you mean 'weight_bits'?"),
     ],
