@@ -6,7 +6,6 @@ from bench.compress import quantize
 from bench.compress.fake_quant import WeightQuantizer
 from bench.compress.quantize import Quantize
 from bench.compress.ranges import LeastSquares, MinMax, Observer, Percentile, Ranges, weight_scale
-from bench.errors import UsageError
 
 MAKE = {"minmax": MinMax, "percentile": lambda: Percentile(99.0), "mse": lambda: LeastSquares(3)}
 EACH = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
@@ -88,10 +87,3 @@ def test_least_squares_helps_where_bits_are_few(conv, ingredients, unseen):
             for method in ("minmax", "mse")
         ]
     assert gaps[1] < 0.9 * gaps[0]
-
-
-def test_a_method_nobody_knows_is_refused():
-    from bench.recipe import Recipe
-
-    with pytest.raises(UsageError, match="'minmax', 'percentile' or 'mse'"):
-        Recipe(name="odd", summary="", steps=({"step": "quantize", "range": "entropy"},)).resolve()
