@@ -38,13 +38,16 @@ class RecipeRecord(BaseModel):
 
 
 class Agreement(BaseModel):
-    """How far the deployed model and its differentiable twin answer alike, on clean test images.
+    """How far the deployed model and its differentiable twin answer alike.
 
     Attributes:
-        n: images asked.
-        top1: share of images given the same class.
+        n: clean test images asked.
+        top1: share of them given the same class.
         gap: ‖twin − deployed‖ / ‖twin − mean‖ over logits.
         noise: the same between the twin in float32 and in float64: what rounding alone does.
+        adversarial_n: images whose strongest adversarial version of the first attack both were asked about; None where
+            the deployed model is the twin itself.
+        adversarial_top1: share of those given the same class. Many lie close to a border between classes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +55,8 @@ class Agreement(BaseModel):
     top1: float
     gap: float
     noise: float
+    adversarial_n: int | None = None
+    adversarial_top1: float | None = None
 
 
 class Effort(BaseModel):

@@ -20,6 +20,7 @@ from bench.request import Request
 from bench.stages import (
     Clock,
     compare_twin,
+    compare_under_attack,
     device_name,
     estimate,
     load_parent,
@@ -75,6 +76,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         journal = open_journal(request, trial, artefact)
         outcome = run_suite(trial, track.suite, journal=journal, report=report)
         raised = raise_alarms(trial, outcome, agrees)
+        agrees = compare_under_attack(agrees, trial, outcome)
 
     with clock.stage("measure"):
         report(Event(stage="measure"))

@@ -114,6 +114,15 @@ def compare_twin(subject: Subject, artefact: Artefact, examples: Examples, devic
     return agreement(subject.twin, OnnxClassifier(artefact.data), images)
 
 
+def compare_under_attack(agrees: Agreement | None, trial: Trial, outcome: Outcome) -> Agreement | None:
+    """Add what the judge saw of twin and deployed model on the adversarial images of the first attack."""
+    seen = outcome.records.get(outcome.attacks[0])
+    if agrees is None or seen is None or not seen.judged or trial.subject.deployed is trial.subject.twin:
+        return agrees
+    top1 = 1 - seen.disagreed / seen.judged
+    return agrees.model_copy(update={"adversarial_n": seen.judged, "adversarial_top1": top1})
+
+
 def estimate(trial: Trial, suite: str) -> str:
     """Say what the attack will cost at most, for people."""
     seconds = estimate_seconds(trial, suite)

@@ -136,6 +136,8 @@ def test_twin_and_deployed_model_agree(entry):
     assert entry.agreement is not None
     assert (entry.agreement.n, entry.agreement.top1) == (IMAGES, 1.0)
     assert entry.agreement.gap < 0.05
+    assert entry.agreement.adversarial_n == IMAGES - entry.verdicts.letters.count("x")
+    assert entry.agreement.adversarial_top1 > 0.8
 
 
 def test_the_recipe_the_question_and_the_effort_are_on_record(entry):

@@ -157,9 +157,10 @@ def _evidence(entry: Entry) -> Iterable[tuple[str, str]]:
     runtime, place, effort = entry.efficiency.latency, entry.provenance, entry.effort
     if entry.agreement:
         asked = entry.agreement
-        same = f"{asked.top1:.2%}".replace("%", " %")
-        gap = f"logits differ by {asked.gap:.2g} (rounding alone: {asked.noise:.2g})"
-        yield "twin, deployed", f"same class on {same} of {asked.n:,} images; {gap}"
+        same = f"same class on {numbers.share(asked.top1)} of {asked.n:,} images"
+        if asked.adversarial_n and asked.adversarial_top1 is not None:
+            same += f" and {numbers.share(asked.adversarial_top1)} of {asked.adversarial_n:,} adversarial ones"
+        yield "twin, deployed", f"{same}; logits differ by {asked.gap:.2g} (rounding alone: {asked.noise:.2g})"
     for stage, forward, backward in (
         ("fine-tuning", effort.finetune_forward, effort.finetune_backward),
         ("attack", effort.attack_forward, effort.attack_backward),
