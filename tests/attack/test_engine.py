@@ -169,7 +169,8 @@ def test_shards_draw_different_squares(monkeypatch):
     assert len(set(seeds)) == len(seeds) > 1
 
 
-def test_progress_never_runs_past_its_total(either):
+def test_progress_never_runs_past_its_total(either, monkeypatch):
+    monkeypatch.setattr(driver, "REPORT_EVERY_S", 0.0)
     events = []
     run_suite(trial(engine=either), "standard", journal=MemoryJournal(), report=events.append)
     counted = [event for event in events if event.total]

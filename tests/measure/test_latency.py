@@ -1,40 +1,53 @@
-import time
+from types import SimpleNamespace
 
+import pytest
 import torch
 
+from bench.measure import latency as measuring
 from bench.measure.latency import measure_latency
 
 
-def sleeper(seconds):
-    def classify(images):
-        time.sleep(seconds)
-        return torch.zeros(len(images), 2)
+class Clock:
+    """Time that passes only where a model takes it: what else the machine does changes nothing."""
 
-    return classify
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def model(self, seconds):
+        """Return a classifier that takes `seconds`, a number or a function of the time of day."""
+
+        def classify(images):
+            self.now += seconds(self.now) if callable(seconds) else seconds
+            return torch.zeros(len(images), 2)
+
+        return classify
 
 
-def test_ratio_and_times_are_those_of_the_models():
-    latency = measure_latency(sleeper(0.002), sleeper(0.008), (1, 2, 2), budget_s=1.0)
-    assert 0.15 < latency.ratio < 0.5
-    assert 0.15 < latency.ratio_64 < 0.5
-    assert 2 <= latency.median_ms <= latency.p90_ms < 8
-    assert 64 / 0.008 < latency.images_per_s <= 64 / 0.002
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(measuring, "time", SimpleNamespace(perf_counter=lambda: made.now))
+    return made
+
+
+def test_ratio_and_times_are_those_of_the_models(clock):
+    latency = measure_latency(clock.model(0.002), clock.model(0.008), (1, 2, 2), budget_s=1.0)
+    assert latency.ratio == pytest.approx(0.25)
+    assert latency.ratio_64 == pytest.approx(0.25)
+    assert (latency.median_ms, latency.p90_ms) == (pytest.approx(2), pytest.approx(2))
+    assert latency.images_per_s == pytest.approx(64 / 0.002)
     assert latency.runtime.startswith("torch")
+    assert not latency.noisy
 
 
-def test_the_budget_holds():
-    started = time.perf_counter()
-    measure_latency(sleeper(0.001), sleeper(0.001), (1, 2, 2), budget_s=0.8)
-    assert time.perf_counter() - started < 2.0
+def test_the_budget_holds(clock):
+    measure_latency(clock.model(0.001), clock.model(0.001), (1, 2, 2), budget_s=0.8)
+    assert 0.4 < clock.now < 1.0
 
 
-def test_a_model_whose_speed_drifts_is_called_noisy():
-    def drifting(images):
-        # Two of five windows of 50 ms at least are slow, and two are fast, whenever they begin.
-        time.sleep(0.006 if int(time.perf_counter() / 0.1) % 2 else 0.001)
-        return torch.zeros(len(images), 2)
-
-    assert measure_latency(drifting, sleeper(0.001), (1, 2, 2), budget_s=1.0).noisy
+def test_a_model_whose_speed_drifts_is_called_noisy(clock):
+    drifting = clock.model(lambda now: 0.001 * 2 ** (now / 0.2))
+    assert measure_latency(drifting, clock.model(0.001), (1, 2, 2), budget_s=1.0).noisy
 
 
 def test_two_files_run_in_onnx_runtime_and_threads_are_restored():
