@@ -56,7 +56,7 @@ def real_network(name: str) -> tuple[nn.Module, Dataset]:
     if name == "resnet20" and not file.is_file():
         pytest.skip(f"needs {file}")
     task = Task(dataset="cifar10", image_shape=(3, 32, 32), n_classes=10, norm="Linf")
-    return load_model(ModelSpec.parse(models[name]), task, trust=False, fit=None), dataset
+    return load_model(ModelSpec.parse(models[name]), task, trust=False, fit=None, unseal=None), dataset
 
 
 def attacked(model: nn.Module, images: Tensor) -> Tensor:
