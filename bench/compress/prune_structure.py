@@ -80,10 +80,26 @@ class ChannelGroup:
         for dep, index in group:
             if dep.handler in _READS:
                 self.removed.append(Removed(layer=names[dep.target.module], inputs=tuple(index)))
+        norms = [(dep.target.module, index) for dep, index in group if isinstance(dep.target.module, nn.LayerNorm)]
+        affine = [_without(norm, index) for norm, index in norms]
         group.prune()
+        for (norm, _), (weight, bias) in zip(norms, affine, strict=True):
+            # torch-pruning (1.6.1) keeps these in the order of a Python set, which is not always ascending.
+            norm.weight, norm.bias = weight, bias  # type: ignore[assignment]
         width = self.graph.get_out_channels(self.root)
         if width != n * self.copies:
             raise RuntimeError(f"{names[self.root]} has {width} channels where {n * self.copies} were expected")
+
+
+def _without(norm: nn.LayerNorm, index: list[int]) -> tuple[nn.Parameter | None, nn.Parameter | None]:
+    """Return the scales and the shifts of a norm that lost some channels."""
+    left = torch.ones(norm.normalized_shape[-1], dtype=torch.bool)
+    left[index] = False
+
+    def select(values: Tensor | None) -> nn.Parameter | None:
+        return None if values is None else nn.Parameter(values.detach()[..., left.to(values.device)])
+
+    return select(norm.weight), select(norm.bias)
 
 
 @dataclass(frozen=True, kw_only=True)
