@@ -1,0 +1,119 @@
+"""What the page's script knows about each entry, as compact JSON.
+
+Every figure is a text that the table or the card shows already; only what is plotted comes as numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.entry import Entry
+from bench.leaderboard import Row
+from bench.render import facts
+from bench.render.costs import Cost, costs, front
+from bench.render.facets import facets
+from bench.render.footnotes import label
+from bench.render.letters import segments
+from bench.render.table import Table
+
+Texts = str | Sequence["Texts"]
+
+
+class Pool:
+    """Texts and lists of texts, each kept once: rows share machines, packages, steps and most settings.
+
+    A text is kept as itself, a list as the numbers of its parts, which stand before it.
+    """
+
+    def __init__(self) -> None:
+        self.kept: list[str | tuple[int, ...]] = []
+        self._numbers: dict[str | tuple[int, ...], int] = {}
+
+    def add(self, texts: Texts) -> int:
+        """Return the number under which `texts` is kept."""
+        key = texts if isinstance(texts, str) else tuple(self.add(part) for part in texts)
+        if key not in self._numbers:
+            self._numbers[key] = len(self.kept)
+            self.kept.append(key)
+        return self._numbers[key]
+
+
+def page_data(boards: Mapping[str, Sequence[Row]], tables: Mapping[str, Table]) -> str:
+    """Write the JSON; an entry's place in `items` is its number in the page (`order`).
+
+    Args:
+        boards: rows by the track's name.
+        tables: the same boards as text.
+
+    Guarantees:
+        The text holds no `<`, so that nothing in it can end the element it stands in.
+    """
+    pool, items = Pool(), []
+    known = costs(row.entry for rows in boards.values() for row in rows)
+    for number, (track, rows) in enumerate(boards.items()):
+        standings = {line.name: line.standing for line in tables[track].lines}
+        fronts = [_front(rows, cost) for cost in known]
+        items += [
+            _item(pool, row, number, standings[row.entry.name], known, fronts)
+            for row in rows
+            if row.entry.name in standings
+        ]
+    record = {
+        "tracks": list(boards),
+        "costs": [[cost.key, cost.title, cost.unit] for cost in known],
+        "pool": pool.kept,
+        "items": items,
+    }
+    text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
+
+
+def order(boards: Mapping[str, Sequence[Row]]) -> dict[tuple[str, str], int]:
+    """Return each entry's number by track and name."""
+    names = [(track, row.entry.name) for track, rows in boards.items() for row in rows]
+    return {name: number for number, name in enumerate(names)}
+
+
+def _item(
+    pool: Pool, row: Row, track: int, standing: str, known: Sequence[Cost], fronts: Sequence[set[str]]
+) -> list[Any]:
+    entry = row.entry
+    robust, does = entry.verdicts.robust, facets(entry.recipe.steps)
+    values = [cost.of(entry) for cost in known]
+    return [
+        pool.add(entry.name),
+        pool.add(label(entry)),
+        track,
+        pool.add([entry.model, does.bits, does.finetuning, standing, entry.status, *does.kinds]),
+        [round(100 * share, 3) for share in (robust.rate, *robust.interval)],
+        [value if value is None or isinstance(value, int) else round(value, 6) for value in values],
+        sum(1 << i for i, names in enumerate(fronts) if entry.name in names),
+        pool.add(_panel(entry)),
+    ]
+
+
+def _front(rows: Sequence[Row], cost: Cost) -> set[str]:
+    ranked = [row.entry for row in rows if row.rank is not None]
+    valued = ((entry, cost.of(entry)) for entry in ranked)
+    return front({entry.name: (value, entry.verdicts.robust.rate) for entry, value in valued if value is not None})
+
+
+def _panel(entry: Entry) -> Texts:
+    verdicts = entry.verdicts
+    return [
+        entry.recipe.name,
+        entry.recipe.summary,
+        facts.about(entry),
+        [[one.name, one.percent, one.interval, one.count] for one in facts.accuracies(verdicts)],
+        [[part.letter, part.outcome, str(part.count), part.colour] for part in segments(verdicts)],
+        [[alarm.name, "fatal" if alarm.fatal else "a warning", alarm.evidence] for alarm in verdicts.alarms],
+        [
+            [cost.name.strip(), cost.deployed, cost.parent, cost.ratio, cost.remark]
+            for cost in facts.costs(entry.efficiency, entry.parent)
+        ],
+        [[step.name, step.settings] for step in facts.steps(entry.recipe.steps)],
+        list(facts.evidence(entry)),
+        entry.command,
+    ]
