@@ -162,6 +162,24 @@ def leaderboard(
 
 
 @app.command()
+def plot(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="pareto, compression or eps.")] = "pareto",
+    track: Annotated[str, typer.Option(help="Only this track.")] = "",
+    cost: Annotated[str, typer.Option(help="Of pareto: bops, macs, bytes or latency.")] = "bops",
+    out: Annotated[Path | None, typer.Option(help="File, .svg or .png; both, named KIND, when left out.")] = None,
+    board: Board = Path("leaderboard"),
+) -> None:
+    """Draw a figure for a paper: robust accuracy by cost, compression level or eps."""
+    from bench.leaderboard import load_boards
+    from bench.render.plot.draw import write_figure
+    from bench.render.plot.figures import figure
+
+    panels = figure(kind, load_boards(board, track), cost)
+    for path in [out] if out else [Path(f"{kind}.svg"), Path(f"{kind}.png")]:
+        typer.echo(f"Wrote {write_figure(panels, path)}")
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what is installed and what data is found."""
     from bench.doctor import diagnose

@@ -1,5 +1,4 @@
-"""The files a board is rendered to: its own two pages, and the part of the top-level README that
-repeats it."""
+"""The files a board is rendered to: its own page in Markdown and in HTML, and its part of the README."""
 
 from __future__ import annotations
 

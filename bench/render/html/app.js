@@ -133,27 +133,29 @@
   const option = (value, text) => el("option", { value }, text);
   const form = document.getElementById("controls");
   const controls = {};
-  const addSelect = (key, title, options) => {
+  const addSelect = (key, title, options, place = form) => {
     controls[key] = el("select", { name: key }, ...options);
     const label = el("label", {}, title, controls[key]);
-    label.hidden = options.length < (key === "cost" ? 2 : 3);
-    form.append(label);
+    label.hidden = options.length < (key === "track" ? 3 : 2);
+    place.append(label);
   };
   const makeControls = () => {
     addSelect("track", "Track", [option("", "All tracks"), ...record.tracks.map((track) => option(track, track))]);
-    controls.q = el("input", { type: "search", name: "q", placeholder: "recipe, model, alarm …", spellcheck: "false", autocomplete: "off" });
+    controls.q = el("input", { type: "search", name: "q", placeholder: "recipe, alarm …", spellcheck: "false", autocomplete: "off" });
     form.append(el("label", {}, "Search", controls.q));
     for (const [key, title] of FILTERS) {
-      const values = [...new Set(items.flatMap((item) => item[key]))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+      const telling = (value) => !items.every((item) => item[key].includes(value));
+      const values = [...new Set(items.flatMap((item) => item[key]))].filter(telling).sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
       addSelect(key, title, [option("", "Any"), ...values.map((value) => option(value, value))]);
     }
+    const group = el("div", { class: "group" });
+    addSelect("cost", "Cost", costs.map((cost) => option(cost.key, cost.title)), group);
     controls.pareto = el("input", { type: "checkbox", name: "pareto" });
-    form.append(el("label", { class: "check" }, controls.pareto, "Pareto front only"));
-    form.append(el("span", { class: "gap" }));
-    addSelect("cost", "Cost", costs.map((cost) => option(cost.key, cost.title)));
+    group.append(el("label", { class: "check" }, controls.pareto, "Pareto front only"));
+    form.append(group);
     controls.reset = el("button", { type: "button" }, "Clear");
     controls.reset.addEventListener("click", () => { change({ ...BLANK }); controls.q.focus(); });
-    form.append(controls.reset);
+    group.append(controls.reset);
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("input", ({ target }) => change({ [target.name]: target.type === "checkbox" ? (target.checked ? "1" : "") : target.value }));
     form.hidden = false;
@@ -193,6 +195,9 @@
     const cost = costs.find((one) => one.key === state.cost);
     const all = board.rows.filter((row) => row.item && row.item.costs[cost.i] > 0)
       .map((row) => ({ item: row.item, value: row.item.costs[cost.i], shown: !row.tr.hidden }));
+    const frame = board.section.querySelector(".scroll");
+    frame.classList.remove("fits"); // a table that fits lets its header stick to the window
+    frame.classList.toggle("fits", frame.scrollWidth <= frame.clientWidth);
     board.plot.replaceChildren();
     board.points = [];
     if (!all.length) {
@@ -201,7 +206,7 @@
     }
     const width = Math.max(280, board.plot.clientWidth);
     const height = Math.round(Math.min(360, Math.max(250, width * 0.4)));
-    const edge = { left: 40, right: width - 14, top: 12, bottom: height - 40 };
+    const edge = { left: 34, right: width - 14, top: 26, bottom: height - 40 };
     const values = all.map((point) => point.value);
     let [low, high] = [Math.min(...values) / 1.35, Math.max(...values) * 1.35];
     const roof = Math.min(100, Math.ceil(Math.max(...all.map((point) => point.item.robust[2]), 5) / 10) * 10);
@@ -229,7 +234,7 @@
     }
     const axis = `${cost.title}${cost.key.startsWith("latency") ? ", one image" : cost.unit ? "" : " of one prediction"}, logarithmic`;
     drawing.append(svg("text", { x: edge.right, y: height - 3, "text-anchor": "end" }, axis));
-    drawing.append(svg("text", { x: edge.left - 28, y: height - 3 }, "↑ robust accuracy, %"));
+    drawing.append(svg("text", { x: 4, y: 11 }, "robust accuracy, %"));
 
     const ranked = (point) => point.item.standing === "ranked";
     const whiskered = board.points.filter((point) => point.front || board.points.length <= 80);
@@ -240,7 +245,7 @@
     path("dots", board.points.filter((point) => !point.front && ranked(point)).map((point) => SHAPES.dot(point.x, point.y)).join(""));
     path("cross", board.points.filter((point) => !ranked(point)).map((point) => SHAPES.cross(point.x, point.y)).join(""));
     path("front", board.points.filter((point) => point.front).map((point) => SHAPES.diamond(point.x, point.y)).join(""));
-    nameSome(drawing, board.points, edge);
+    nameSome(drawing, board.points, edge, steps);
     const ring = svg("circle", { class: "ring", r: 9 });
     ring.style.display = "none";
     drawing.append(ring);
@@ -251,16 +256,20 @@
     listen(board);
   };
   // Names beside points, wherever there is room: the front first.
-  const nameSome = (drawing, points, edge) => {
+  const nameSome = (drawing, points, edge, steps) => {
     if (points.length > 400) points = points.filter((point) => point.front);
     const taken = points.map(({ x, y }) => [x - 7, y - 7, x + 7, y + 7]);
+    steps.forEach((point, i) => {
+      const next = steps[i + 1] || { x: edge.right, y: point.y };
+      taken.push([point.x, point.y - 1, next.x, point.y + 1], [next.x - 1, next.y, next.x + 1, point.y]);
+    });
     const free = (box) => box[0] >= edge.left && box[2] <= edge.right && box[1] >= 0 && box[3] <= edge.bottom
       && !taken.some((other) => box[0] < other[2] && box[2] > other[0] && box[1] < other[3] && box[3] > other[1]);
     const queue = [...points].sort((a, b) => b.front - a.front || a.y - b.y);
     for (const point of points.length > 40 ? queue.filter((one) => one.front) : queue) {
       const long = point.item.label.length * (point.front ? 7 : 6.3);
-      for (const [dx, dy, anchor] of [[10, 4, "start"], [-10, 4, "end"], [0, -13, "middle"], [0, 21, "middle"]]) {
-        const left = point.x + dx - (anchor === "end" ? long : anchor === "middle" ? long / 2 : 0);
+      for (const [dx, dy, anchor] of [[10, 4, "start"], [-10, 4, "end"], [-4, -12, "start"], [4, -12, "end"], [-4, 21, "start"], [4, 21, "end"]]) {
+        const left = point.x + dx - (anchor === "end" ? long : 0);
         const box = [left, point.y + dy - 11, left + long, point.y + dy + 3];
         if (!free(box)) continue;
         taken.push(box);
@@ -433,7 +442,7 @@
       for (const row of board.rows) {
         row.tr.hidden = !passes(row, words);
         here += !row.tr.hidden;
-        if (row.mark && row.item && board.cost !== state.cost) row.mark.textContent = (row.item.fronts & bit() ? "◆" : "") + row.marks;
+        if (row.mark && row.item && board.cost !== state.cost) row.mark.replaceChildren(row.item.fronts & bit() ? el("i", {}, "◆") : "", row.marks);
       }
       for (const name of board.section.querySelectorAll(".notes .cost")) name.textContent = cost.title;
       board.cost = state.cost;
@@ -468,6 +477,8 @@
   });
   main.addEventListener("pointerover", (event) => {
     const tr = event.target.closest("tbody tr");
+    const cell = event.target.closest("td.n, tbody th");
+    if (cell && cell.scrollWidth > cell.clientWidth) cell.title = cell.textContent;
     const item = tr && items[tr.dataset.e];
     if (!item) return;
     const board = boardOf(item);

@@ -11,11 +11,12 @@ from string import Template
 from urllib.parse import quote
 
 from bench.leaderboard import Row
-from bench.render.footnotes import PARETO, Note
+from bench.render.footnotes import ALARM, PARETO, Note
 from bench.render.html.data import order, page_data
 from bench.render.table import Column, Line, Table, board
 
 _NAMES = {"mark": "marks", "interval": "interval"}
+_CLASSES = {"robust": "r", "model": "n"}
 _WHY = {"partial": "partial, not ranked", "alarmed": "fatal alarm, not ranked"}
 
 
@@ -105,9 +106,7 @@ def _heading(column: Column) -> str:
 
 
 def _row(table: Table, line: Line, number: int | None) -> str:
-    cells = "".join(
-        _cell(table, column, text, line) for column, text in zip(table.columns, line.cells, strict=True)
-    )
+    cells = "".join(_cell(table, column, text, line) for column, text in zip(table.columns, line.cells, strict=True))
     known = "" if number is None else f" data-e={number}"
     standing = "" if line.standing == "ranked" else f' class="{escape(line.standing)}"'
     return f"<tr{known}{standing}>{cells}"
@@ -120,7 +119,11 @@ def _cell(table: Table, column: Column, text: str, line: Line) -> str:
         link = f'<a href="{quote(table.track)}/{quote(line.name)}.json">{shown}</a>'
         why = f' <span class="hidden">({_WHY[line.standing]})</span>' if line.standing in _WHY else ""
         return f'<th scope="row" class=l>{link}{why}'
-    return f"<td>{shown}" if column.right else f"<td class={'m' if column.key == 'mark' else 'l'}>{shown}"
+    if column.key == "mark":
+        shown = shown.replace(PARETO, f"<i>{PARETO}</i>")
+        return f'<td class="m w">{shown}' if ALARM in text else f"<td class=m>{shown}"
+    kind = _CLASSES.get(column.key, "" if column.right else "l")
+    return f"<td class={kind}>{shown}" if kind else f"<td>{shown}"
 
 
 def _note(note: Note) -> str:
