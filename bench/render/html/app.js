@@ -10,7 +10,7 @@
     }
     return memory.get(number);
   };
-  const items = record.items.map(([name, label, track, facets, robust, costs, fronts, panel]) => {
+  const items = record.items.map(([name, label, facets, panel, robust, track, costs, fronts]) => {
     const [model, bits, finetuning, standing, status, ...kinds] = unpack(facets);
     return {
       name: unpack(name), label: unpack(label), track: record.tracks[track], robust, costs, fronts, panel,

@@ -54,12 +54,13 @@ def page_data(boards: Mapping[str, Sequence[Row]], tables: Mapping[str, Table]) 
     known = costs(row.entry for rows in boards.values() for row in rows)
     for number, (track, rows) in enumerate(boards.items()):
         standings = {line.name: line.standing for line in tables[track].lines}
-        fronts = [_front(rows, cost) for cost in known]
-        items += [
-            _item(pool, row, number, standings[row.entry.name], known, fronts)
-            for row in rows
-            if row.entry.name in standings
-        ]
+        named = {row.entry.name: row for row in rows}
+        fronts = [_front(named, cost) for cost in known]
+        for name, row in named.items():
+            record = _item(pool, row.entry, name, standings[name])
+            values = [cost.of(row.entry) for cost in known]
+            on = sum(1 << i for i, names in enumerate(fronts) if name in names)
+            items.append([*record, number, values, on])
     record = {
         "tracks": list(boards),
         "costs": [[cost.key, cost.title, cost.unit] for cost in known],
@@ -76,28 +77,21 @@ def order(boards: Mapping[str, Sequence[Row]]) -> dict[tuple[str, str], int]:
     return {name: number for number, name in enumerate(names)}
 
 
-def _item(
-    pool: Pool, row: Row, track: int, standing: str, known: Sequence[Cost], fronts: Sequence[set[str]]
-) -> list[Any]:
-    entry = row.entry
+def _item(pool: Pool, entry: Entry, name: str, standing: str) -> list[Any]:
     robust, does = entry.verdicts.robust, facets(entry.recipe.steps)
-    values = [cost.of(entry) for cost in known]
     return [
-        pool.add(entry.name),
+        pool.add(name),
         pool.add(label(entry)),
-        track,
         pool.add([entry.model, does.bits, does.finetuning, standing, entry.status, *does.kinds]),
-        [round(100 * share, 3) for share in (robust.rate, *robust.interval)],
-        [value if value is None or isinstance(value, int) else round(value, 6) for value in values],
-        sum(1 << i for i, names in enumerate(fronts) if entry.name in names),
         pool.add(_panel(entry)),
+        [round(100 * share, 3) for share in (robust.rate, *robust.interval)],
     ]
 
 
-def _front(rows: Sequence[Row], cost: Cost) -> set[str]:
-    ranked = [row.entry for row in rows if row.rank is not None]
-    valued = ((entry, cost.of(entry)) for entry in ranked)
-    return front({entry.name: (value, entry.verdicts.robust.rate) for entry, value in valued if value is not None})
+def _front(named: Mapping[str, Row], cost: Cost) -> set[str]:
+    ranked = {name: row.entry for name, row in named.items() if row.rank is not None}
+    values = {name: value for name, entry in ranked.items() if (value := cost.of(entry)) is not None}
+    return front({name: (value, ranked[name].verdicts.robust.rate) for name, value in values.items()})
 
 
 def _panel(entry: Entry) -> Texts:

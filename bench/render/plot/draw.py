@@ -155,7 +155,8 @@ def _clear_names(ax: Any) -> None:
     """Move names off each other and into the panel; hide those for which there is no room."""
     taken: list[Any] = []
     for text in ax.texts:
-        for side, place in (("left", (4, 3)), ("left", (4, -8)), ("right", (-4, 3)), ("right", (-4, -8))):
+        wished = text.xyann[1]
+        for side, place in ((side, (x, y)) for side, x in (("left", 4), ("right", -4)) for y in (wished, -5 - wished)):
             text.set_horizontalalignment(side)
             text.xyann = place
             box = text.get_window_extent()
