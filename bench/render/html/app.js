@@ -186,10 +186,10 @@
   };
   const describe = (point, cost) => {
     const { item } = point;
-    const [rate, low, high] = item.robust.map((share) => share.toFixed(1));
+    const [, percent, interval] = unpack(item.panel)[3][0];
     const place = item.rank === "–" ? `not ranked (${item.standing})` : `rank ${item.rank}`;
     const price = cost.unit === "ms" ? amount(point.value, "ms") : `${amount(point.value, cost.unit)}${cost.unit ? "" : " " + cost.title}`;
-    return [item.label, `${rate} % robust (${low} to ${high}), ${place}`, `${price} · ${item.model[0]}`];
+    return [item.label, `${percent} robust, ${place}`, interval, `${price} · ${item.model[0]}`];
   };
   const drawPlot = (board) => {
     const cost = costs.find((one) => one.key === state.cost);
@@ -361,8 +361,7 @@
       }
       const chip = el("i", { "aria-hidden": "true" }, letter);
       chip.style.backgroundColor = colour;
-      const share = Number(count) ? ` (${((100 * count) / total).toFixed(1)} %)` : "";
-      legend.append(el("li", Number(count) ? {} : { class: "none" }, chip, `${outcome} ${Number(count).toLocaleString("en")}${share}`));
+      legend.append(el("li", Number(count) ? {} : { class: "none" }, chip, `${outcome} ${Number(count).toLocaleString("en")}`));
     }
     return [bar, legend];
   };

@@ -15,7 +15,7 @@ from bench.render.footnotes import ALARM, PARETO, Note
 from bench.render.html.data import order, page_data
 from bench.render.table import Column, Line, Table, board
 
-_NAMES = {"mark": "marks", "interval": "interval"}
+_UNTITLED = {"mark": f'<span aria-hidden="true">{PARETO}</span><span class="hidden">marks</span>'}
 _CLASSES = {"robust": "r", "model": "n"}
 _WHY = {"partial": "partial, not ranked", "alarmed": "fatal alarm, not ranked"}
 
@@ -100,7 +100,7 @@ def _section(table: Table, numbers: Mapping[tuple[str, str], int]) -> str:
 
 
 def _heading(column: Column) -> str:
-    name = escape(column.title) or f'<span class="hidden">{escape(_NAMES.get(column.key, column.key))}</span>'
+    name = escape(column.title) or _UNTITLED.get(column.key, f'<span class="hidden">{escape(column.key)}</span>')
     unit = f" <small>{escape(column.unit)}</small>" if column.unit else ""
     return f'<th scope="col" data-key="{escape(column.key)}"{"" if column.right else " class=l"}>{name}{unit}'
 
