@@ -22,6 +22,7 @@
   const MOST_FIRST = new Set(["robust", "interval", "autoattack", "clean", "delta"]);
   const BLANK = { track: "", q: "", model: "", kind: "", bits: "", finetuning: "", status: "", pareto: "", sort: "", cost: "bops", entry: "" };
   const FILTERS = [["model", "Base model"], ["kind", "Compression"], ["bits", "Bits"], ["finetuning", "Fine-tuning"], ["status", "Status"]];
+  const AT_ONCE = 250; // rows: a browser lays thousands out too slowly for a page that answers at once
   let state = { ...BLANK };
 
   // --- making elements ---------------------------------------------------------------------------------------------
@@ -72,7 +73,10 @@
       if (item) Object.assign(item, { tr, rank: tr.cells[0].textContent });
       return { tr, place, item, mark, marks: mark ? mark.textContent.replace("◆", "") : "", text: tr.textContent.toLowerCase() };
     });
-    const board = { section, heads, rows, track: section.dataset.track, body: section.querySelector("tbody"), plot: section.querySelector(".plot"), caption: section.querySelector("caption"), sorted: "", cost: "bops" };
+    const board = { section, heads, rows, track: section.dataset.track, body: section.querySelector("tbody"), plot: section.querySelector(".plot"), caption: section.querySelector("caption"), sorted: "", cost: "bops", order: rows, limit: AT_ONCE };
+    board.more = el("button", { type: "button", class: "more" });
+    board.more.addEventListener("click", () => { board.limit *= 4; apply(); });
+    section.querySelector(".scroll").after(board.more);
     for (const th of heads) {
       const button = el("button", { type: "button" });
       button.append(...th.childNodes);
@@ -90,7 +94,7 @@
   const boardOf = (item) => boards.find((board) => board.track === item.track);
 
   const sortBoard = (board) => {
-    if (board.sorted === state.sort && !(state.sort.endsWith("mark"))) return;
+    if (board.sorted === state.sort && !state.sort.endsWith("mark")) return;
     const key = state.sort.replace(/^-/, "");
     const sign = state.sort.startsWith("-") ? -1 : 1;
     const column = board.heads.findIndex((th) => th.dataset.key === key);
@@ -113,6 +117,7 @@
     const all = document.createDocumentFragment();
     for (const row of sorted) all.append(row.tr);
     board.body.append(all);
+    board.order = sorted;
     board.sorted = state.sort;
   };
   const sortWords = (board) => {
@@ -194,7 +199,7 @@
   const drawPlot = (board) => {
     const cost = costs.find((one) => one.key === state.cost);
     const all = board.rows.filter((row) => row.item && row.item.costs[cost.i] > 0)
-      .map((row) => ({ item: row.item, value: row.item.costs[cost.i], shown: !row.tr.hidden }));
+      .map((row) => ({ item: row.item, value: row.item.costs[cost.i], shown: row.shown }));
     const frame = board.section.querySelector(".scroll");
     frame.classList.remove("fits"); // a table that fits lets its header stick to the window
     frame.classList.toggle("fits", frame.scrollWidth <= frame.clientWidth);
@@ -439,13 +444,18 @@
       if (board.section.hidden) continue;
       let here = 0;
       for (const row of board.rows) {
-        row.tr.hidden = !passes(row, words);
-        here += !row.tr.hidden;
         if (row.mark && row.item && board.cost !== state.cost) row.mark.replaceChildren(row.item.fronts & bit() ? el("i", {}, "◆") : "", row.marks);
       }
+      sortBoard(board);
+      for (const row of board.order) {
+        row.shown = passes(row, words);
+        here += row.shown;
+        row.tr.hidden = !row.shown || here > board.limit;
+      }
+      board.more.hidden = here <= board.limit;
+      board.more.textContent = `Show more: ${Math.min(here, board.limit).toLocaleString("en")} of ${here.toLocaleString("en")} rows are here`;
       for (const name of board.section.querySelectorAll(".notes .cost")) name.textContent = cost.title;
       board.cost = state.cost;
-      sortBoard(board);
       const n = board.rows.length;
       board.caption.textContent = `${here === n ? n.toLocaleString("en") : `${here.toLocaleString("en")} of ${n.toLocaleString("en")}`} ${n === 1 ? "row" : "rows"}, ${sortWords(board)}`;
       drawPlot(board);

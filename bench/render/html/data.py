@@ -57,10 +57,10 @@ def page_data(boards: Mapping[str, Sequence[Row]], tables: Mapping[str, Table]) 
         named = {row.entry.name: row for row in rows}
         fronts = [_front(named, cost) for cost in known]
         for name, row in named.items():
-            record = _item(pool, row.entry, name, standings[name])
+            told = _item(pool, row.entry, name, standings[name])
             values = [cost.of(row.entry) for cost in known]
             on = sum(1 << i for i, names in enumerate(fronts) if name in names)
-            items.append([*record, number, values, on])
+            items.append([*told, number, values, on])
     record = {
         "tracks": list(boards),
         "costs": [[cost.key, cost.title, cost.unit] for cost in known],
