@@ -503,5 +503,6 @@
   makeControls();
   readAddress();
   apply();
+  document.documentElement.classList.remove("early");
   showPanel();
 })();

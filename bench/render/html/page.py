@@ -19,6 +19,9 @@ _UNTITLED = {"mark": f'<span aria-hidden="true">{PARETO}</span><span class="hidd
 _CLASSES = {"robust": "r", "model": "n"}
 _WHY = {"partial": "partial, not ranked", "alarmed": "fatal alarm, not ranked"}
 
+# Until the script has chosen what to show, a browser lays out no more rows of a long board than it will (style.css).
+_EARLY = 'document.documentElement.classList.add("early");'
+
 
 def render_html(boards: Mapping[str, Sequence[Row]]) -> str:
     """Write leaderboard/index.html.
@@ -35,8 +38,9 @@ def render_html(boards: Mapping[str, Sequence[Row]]) -> str:
     numbers = order(boards)
     style, script = _asset("style.css"), _asset("app.js")
     return Template(_asset("page.html")).substitute(
-        policy=escape(_policy(style, script)),
+        policy=escape(_policy([style], [_EARLY, script])),
         style=style,
+        early=_EARLY,
         script=script,
         summary=_summary(boards),
         sections="\n".join(_section(table, numbers) for table in tables.values()) or "<p>No entries yet.",
@@ -48,18 +52,18 @@ def _asset(name: str) -> str:
     return (resources.files(__package__) / name).read_text(encoding="utf-8").strip()
 
 
-def _policy(style: str, script: str) -> str:
-    """Allow this very style and script, and no request at all."""
+def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
+    """Allow these very styles and scripts, and no request at all."""
 
-    def allowed(text: str) -> str:
+    def allowed(texts: Sequence[str]) -> str:
         # The element's content has a line break on either side, as in page.html.
-        digest = hashlib.sha256(f"\n{text}\n".encode()).digest()
-        return f"'sha256-{base64.b64encode(digest).decode()}'"
+        digests = (hashlib.sha256(f"\n{text}\n".encode()).digest() for text in texts)
+        return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
 
     rules = {
         "default-src": "'none'",
-        "style-src": allowed(style),
-        "script-src": allowed(script),
+        "style-src": allowed(styles),
+        "script-src": allowed(scripts),
         "img-src": "data:",
         "base-uri": "'none'",
         "form-action": "'none'",
