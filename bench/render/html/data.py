@@ -14,9 +14,8 @@ from bench.leaderboard import Row
 from bench.render import facts
 from bench.render.costs import Cost, costs, front
 from bench.render.facets import facets
-from bench.render.footnotes import label
 from bench.render.letters import segments
-from bench.render.table import Table
+from bench.render.table import Line, Table
 
 Texts = str | Sequence["Texts"]
 
@@ -53,11 +52,13 @@ def page_data(boards: Mapping[str, Sequence[Row]], tables: Mapping[str, Table]) 
     pool, items = Pool(), []
     known = costs(row.entry for rows in boards.values() for row in rows)
     for number, (track, rows) in enumerate(boards.items()):
-        standings = {line.name: line.standing for line in tables[track].lines}
+        table = tables[track]
+        lines = {line.name: line for line in table.lines}
+        recipe = next(i for i, column in enumerate(table.columns) if column.key == "recipe")
         named = {row.entry.name: row for row in rows}
         fronts = [_front(named, cost) for cost in known]
         for name, row in named.items():
-            told = _item(pool, row.entry, name, standings[name])
+            told = _item(pool, row.entry, lines[name], label=lines[name].cells[recipe])
             values = [cost.of(row.entry) for cost in known]
             on = sum(1 << i for i, names in enumerate(fronts) if name in names)
             items.append([*told, number, values, on])
@@ -77,12 +78,12 @@ def order(boards: Mapping[str, Sequence[Row]]) -> dict[tuple[str, str], int]:
     return {name: number for number, name in enumerate(names)}
 
 
-def _item(pool: Pool, entry: Entry, name: str, standing: str) -> list[Any]:
+def _item(pool: Pool, entry: Entry, line: Line, *, label: str) -> list[Any]:
     robust, does = entry.verdicts.robust, facets(entry.recipe.steps)
     return [
-        pool.add(name),
-        pool.add(label(entry)),
-        pool.add([entry.model, does.bits, does.finetuning, standing, entry.status, *does.kinds]),
+        pool.add(line.name),
+        pool.add(label),
+        pool.add([entry.model, does.bits, does.finetuning, line.standing, entry.status, *does.kinds]),
         pool.add(_panel(entry)),
         [round(100 * share, 3) for share in (robust.rate, *robust.interval)],
     ]

@@ -110,19 +110,22 @@ def _heading(column: Column) -> str:
 
 
 def _row(table: Table, line: Line, number: int | None) -> str:
-    cells = "".join(_cell(table, column, text, line) for column, text in zip(table.columns, line.cells, strict=True))
+    cells = zip(table.columns, line.cells, strict=True)
+    # Only rows of our own have a number, a file and a panel; published ones have neither.
+    href = "" if number is None else f"{quote(table.track)}/{quote(line.name)}.json"
     known = "" if number is None else f" data-e={number}"
     standing = "" if line.standing == "ranked" else f' class="{escape(line.standing)}"'
-    return f"<tr{known}{standing}>{cells}"
+    return f"<tr{known}{standing}>{''.join(_cell(column, text, line, href) for column, text in cells)}"
 
 
-def _cell(table: Table, column: Column, text: str, line: Line) -> str:
+def _cell(column: Column, text: str, line: Line, href: str) -> str:
+    """Write a cell; optional end tags are left out to save bytes."""
     shown = escape(text)
     if column.key == "recipe":
-        # Without the script the name leads to the entry's file; optional end tags are left out to save bytes.
-        link = f'<a href="{quote(table.track)}/{quote(line.name)}.json">{shown}</a>'
+        # Without the script the name leads to the entry's file.
+        name = f'<a href="{href}">{shown}</a>' if href else shown
         why = f' <span class="hidden">({_WHY[line.standing]})</span>' if line.standing in _WHY else ""
-        return f'<th scope="row" class=l>{link}{why}'
+        return f'<th scope="row" class=l>{name}{why}'
     if column.key == "mark":
         shown = shown.replace(PARETO, f"<i>{PARETO}</i>")
         return f'<td class="m w">{shown}' if ALARM in text else f"<td class=m>{shown}"

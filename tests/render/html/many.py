@@ -1,10 +1,11 @@
 """Boards with hundreds of made-up rows, no two alike: for the page's size and speed."""
 
 import random
+from dataclasses import replace
 
 from factories import make_entry, make_letters, make_rows
 
-from bench.leaderboard import Row
+from bench.leaderboard import Row, rank
 from bench.verdicts import Alarm
 
 MODELS = ("bench:digits-cnn", "bench:conv8", "robustbench:cifar10/Linf/Carmon2019Unlabeled", "autoattack:resnet18")
@@ -27,10 +28,7 @@ def small_boards() -> dict[str, list[Row]]:
         make_entry(f"prune{i}0", make_letters(i / 20), track="other-v1", model="bench:conv8", width=1 / i)
         for i in (2, 3, 5)
     ]
-    return {
-        "made-up-v1": make_rows(),
-        "other-v1": _placed([Row(entry=e, rank=1, pareto=True, delta=None) for e in others]),
-    }
+    return {"made-up-v1": make_rows(), "other-v1": rank(others)}
 
 
 def _row(i: int, track: str) -> Row:
@@ -54,27 +52,15 @@ def _row(i: int, track: str) -> Row:
     )
     seconds = {stage: value * dice.uniform(0.5, 2) for stage, value in entry.effort.seconds.items()}
     forward = round(entry.effort.attack_forward * dice.uniform(0.5, 2))
-    return Row(
-        entry=entry.model_copy(
-            update={
-                "effort": entry.effort.model_copy(update={"seconds": seconds, "attack_forward": forward}),
-                "provenance": entry.provenance.model_copy(
-                    update={
-                        "commit": f"{dice.getrandbits(160):040x}",
-                        "when": f"2026-11-{i % 28 + 1:02d}T09:{i % 60:02d}:07+00:00",
-                    }
-                ),
-            }
-        ),
-        rank=None,
-        pareto=False,
-        delta=dice.uniform(-5, 60),
-    )
+    when = f"2026-11-{i % 28 + 1:02d}T09:{i % 60:02d}:07+00:00"
+    changes = {
+        "effort": entry.effort.model_copy(update={"seconds": seconds, "attack_forward": forward}),
+        "provenance": entry.provenance.model_copy(update={"commit": f"{dice.getrandbits(160):040x}", "when": when}),
+    }
+    (row,) = rank([entry.model_copy(update=changes)])
+    return replace(row, pareto=False, delta=dice.uniform(-5, 60))
 
 
 def _placed(rows: list[Row]) -> list[Row]:
     rows = sorted(rows, key=lambda row: (not row.entry.ranked, -row.entry.verdicts.robust.rate))
-    return [
-        Row(entry=row.entry, rank=i if row.entry.ranked else None, pareto=row.pareto, delta=row.delta)
-        for i, row in enumerate(rows, 1)
-    ]
+    return [replace(row, rank=i if row.entry.ranked else None) for i, row in enumerate(rows, 1)]

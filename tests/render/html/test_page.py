@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -10,6 +11,7 @@ from factories import make_entry, make_letters
 from many import make_boards, small_boards
 
 from bench.leaderboard import rank
+from bench.render.html import page
 from bench.render.html.page import render_html
 from bench.render.pages import write_html
 from bench.render.table import board
@@ -82,6 +84,19 @@ def test_the_tables_stand_in_the_page_itself(boards, text):
     assert len([given for given in outline.all("th") if given["scope"] == "row"]) == 12
 
 
+def test_a_row_without_an_entry_has_neither_link_nor_number(boards, monkeypatch):
+    full = board(boards["made-up-v1"])
+    cells = ("–", "", *full.lines[0].cells[2:])
+    published = replace(full.lines[0], name="Somebody2024", standing="published", cells=cells)
+    tables = {"made-up-v1": replace(full, lines=(published, *full.lines)), "other-v1": board(boards["other-v1"])}
+    monkeypatch.setattr(page, "board", lambda rows: tables[rows[0].entry.track.name])
+    outline = Outline(render_html(boards))
+    rows = [given for given in outline.all("tr") if given.get("class") == "published"]
+    assert rows == [{"class": "published"}]
+    assert len(outline.all("a")) == 1 + 12  # one to skip to the tables
+    assert not [given for given in outline.all("a") if "Somebody" in given["href"]]
+
+
 def test_rows_that_are_not_ranked_say_so_in_words(text):
     assert '<tr data-e=7 class="alarmed">' in text
     assert '<span class="hidden">(fatal alarm, not ranked)</span>' in text
@@ -139,13 +154,13 @@ def test_five_hundred_rows_stay_under_a_megabyte():
 
 
 def test_write_html_is_fresh_until_the_board_changes(tmp_path, boards, text):
-    page = tmp_path / "index.html"
-    assert write_html(boards, tmp_path, check=True) == [page]
-    assert not page.exists()
-    assert write_html(boards, tmp_path) == [page]
-    assert page.read_text(encoding="utf-8") == text
+    place = tmp_path / "index.html"
+    assert write_html(boards, tmp_path, check=True) == [place]
+    assert not place.exists()
+    assert write_html(boards, tmp_path) == [place]
+    assert place.read_text(encoding="utf-8") == text
     assert write_html(boards, tmp_path, check=True) == write_html(boards, tmp_path) == []
-    assert write_html({"made-up-v1": boards["made-up-v1"][:-1]}, tmp_path, check=True) == [page]
+    assert write_html({"made-up-v1": boards["made-up-v1"][:-1]}, tmp_path, check=True) == [place]
 
 
 def test_no_entries_is_a_page_too():
