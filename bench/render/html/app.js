@@ -237,7 +237,8 @@
       path("axis", `M${px(value)} ${edge.bottom}v5`);
       drawing.append(svg("text", { x: px(value), y: edge.bottom + 19, "text-anchor": "middle" }, amount(value, cost.unit)));
     }
-    const axis = `${cost.title}${cost.key.startsWith("latency") ? ", one image" : cost.unit ? "" : " of one prediction"}, logarithmic`;
+    const what = cost.key.startsWith("latency") ? "latency of one image" : cost.unit ? cost.title : `${cost.title} of one prediction`;
+    const axis = `${what}, logarithmic`;
     drawing.append(svg("text", { x: edge.right, y: height - 3, "text-anchor": "end" }, axis));
     drawing.append(svg("text", { x: 4, y: 11 }, "robust accuracy, %"));
 
@@ -256,7 +257,9 @@
     drawing.append(ring);
     const tip = el("div", { class: "tip" });
     tip.hidden = true;
-    board.plot.append(drawing, tip, keyOf(board.points, ranked));
+    const key = keyOf(board.points, ranked);
+    if (cost.key.startsWith("latency")) key.append(el("li", {}, cost.title));
+    board.plot.append(drawing, tip, key);
     Object.assign(board, { drawing, ring, tip, costNow: cost, at: -1, width });
     listen(board);
   };
