@@ -133,29 +133,51 @@ def leaderboard(
     track: Annotated[str, typer.Option(help="Only this track.")] = "",
     board: Board = Path("leaderboard"),
     markdown: Annotated[bool, typer.Option("--markdown", help="Render LEADERBOARD/README.md.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="With --markdown: write nothing, fail when stale.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="Render LEADERBOARD/index.html.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="With either: write nothing, fail when stale.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print the leaderboard, or render it to Markdown."""
+    """Print the leaderboard, or render it to Markdown or to a page for the browser."""
     from bench.leaderboard import load_boards
-    from bench.render.pages import write_pages
     from bench.render.terminal import print_board
 
     boards = load_boards(board, track)
-    if check and not markdown:
-        raise UsageError("--check asks whether the rendered files are fresh: use it with --markdown.")
-    if markdown and track:
-        raise UsageError("--markdown renders every track: leave --track out.")
-    if markdown:
-        stale = write_pages(boards, board, check=check)
+    if check and not (markdown or html):
+        raise UsageError("--check asks whether the rendered files are fresh: use it with --markdown or --html.")
+    if (markdown or html) and track:
+        raise UsageError("--markdown and --html render every track: leave --track out.")
+    if markdown or html:
+        from bench.render.pages import write_html, write_pages
+
+        stale = write_pages(boards, board, check=check) if markdown else []
+        stale += write_html(boards, board, check=check) if html else []
         if check and stale:
-            raise GateError(f"Stale: {', '.join(map(str, stale))}. Run bench leaderboard --markdown.")
+            words = " --markdown" * markdown + " --html" * html
+            raise GateError(f"Stale: {', '.join(map(str, stale))}. Run bench leaderboard{words}.")
         typer.echo("\n".join(f"Wrote {path}" for path in stale) or "Everything is fresh.")
     elif as_json:
         _print_json({name: [_row(row) for row in rows] for name, rows in boards.items()})
     else:
         for rows in boards.values():
             print_board(rows, _console())
+
+
+@app.command()
+def plot(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="pareto, compression or eps.")] = "pareto",
+    track: Annotated[str, typer.Option(help="Only this track.")] = "",
+    cost: Annotated[str, typer.Option(help="Of pareto: bops, macs, bytes or latency.")] = "bops",
+    out: Annotated[Path | None, typer.Option(help="File, .svg or .png; both, named KIND, when left out.")] = None,
+    board: Board = Path("leaderboard"),
+) -> None:
+    """Draw a figure for a paper: robust accuracy by cost, compression level or eps."""
+    from bench.leaderboard import load_boards
+    from bench.render.plot.draw import write_figure
+    from bench.render.plot.figures import figure
+
+    panels = figure(kind, load_boards(board, track), cost)
+    for path in [out] if out else [Path(f"{kind}.svg"), Path(f"{kind}.png")]:
+        typer.echo(f"Wrote {write_figure(panels, path)}")
 
 
 @app.command()

@@ -162,6 +162,14 @@ def test_a_stale_page_fails_the_check_and_stays_as_it_is(bench, board):
     fails(bench("leaderboard", "--markdown", "--check"), 1, stale)
 
 
+def test_a_stale_page_for_the_browser_fails_the_check(bench, board):
+    fails(bench("leaderboard", "--html", "--check"), 1, "Stale: leaderboard/index.html. Run bench leaderboard --html.")
+    assert bench("leaderboard", "--html") == (0, "Wrote leaderboard/index.html\n", "")
+    assert bench("leaderboard", "--html", "--check") == (0, "Everything is fresh.\n", "")
+    stale = "Stale: leaderboard/README.md. Run bench leaderboard --markdown --html."
+    fails(bench("leaderboard", "--markdown", "--html", "--check"), 1, stale)
+
+
 # Exit code 2:
 
 
@@ -206,7 +214,9 @@ def test_nothing_of_that_name(bench, arguments, expected):
     fails(bench(*arguments.split()), 2, expected)
 
 
-@pytest.mark.parametrize("arguments", [["--check"], ["--markdown", "--track", "made-up-v1"]])
+@pytest.mark.parametrize(
+    "arguments", [["--check"], ["--markdown", "--track", "made-up-v1"], ["--html", "--track", "made-up-v1"]]
+)
 def test_options_that_do_not_go_together(bench, board, arguments):
     fails(bench("leaderboard", *arguments), 2, "--markdown")
 
@@ -331,6 +341,8 @@ sys.exit(f"{code} {heavy}" if heavy or code != EXPECTED else 0)
         ("leaderboard", 0),
         ("leaderboard --json", 0),
         ("leaderboard --markdown", 0),
+        ("leaderboard --html", 0),
+        ("plot nothing", 2),
         ("evaluate --recipe quant99", 2),
         ("evaluate --recipe none --model nowhere:x", 2),
     ],

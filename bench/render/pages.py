@@ -1,4 +1,4 @@
-"""The files a board is rendered to: its own page, and the part of the top-level README that repeats it."""
+"""The files a board is rendered to: its own page in Markdown and in HTML, and its part of the README."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.files import locked, write_text
 from bench.leaderboard import Row
+from bench.render.html.page import render_html
 from bench.render.markdown import BEGIN, render_markdown, sections, splice
 
 
@@ -26,6 +27,15 @@ def write_pages(boards: Mapping[str, Sequence[Row]], board: Path, *, check: bool
     if beside.is_file() and BEGIN in (text := beside.read_text(encoding="utf-8")):
         embedded = "\n\n".join(sections(boards, base=f"{board.resolve().name}/"))
         pages[beside] = splice(text, embedded)
+    return _write(pages, board, check=check)
+
+
+def write_html(boards: Mapping[str, Sequence[Row]], board: Path, *, check: bool = False) -> list[Path]:
+    """Write `board`/index.html; arguments and answer as above."""
+    return _write({board / "index.html": render_html(boards)}, board, check=check)
+
+
+def _write(pages: Mapping[Path, str], board: Path, *, check: bool) -> list[Path]:
     stale = [path for path, text in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     if stale and not check:
         with locked(board):
