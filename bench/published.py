@@ -103,7 +103,9 @@ class Published(BaseModel):
     def _lowest_figure_counts(self) -> Self:
         if self.autoattack is not None and self.autoattack <= self.robust:
             raise ValueError("expected an AutoAttack figure only where an external one is lower")
-        if ("lowered" in self.obtained) != any(v is not None and v > self.robust for v in (self.claim, self.autoattack)):
+        if ("lowered" in self.obtained) != any(
+            v is not None and v > self.robust for v in (self.claim, self.autoattack)
+        ):
             raise ValueError("expected 'lowered' exactly where the claim or AutoAttack's figure is higher")
         return self
 
@@ -234,6 +236,58 @@ def find_published(name: str, rows: Sequence[Published]) -> Published:
         hint = hint if "Did you mean" in hint else " See bench list published."
         raise UsageError(f"There is no published row '{name}'.{hint}")
     return found[0]
+
+
+def beside(rows: Iterable[Published], *, dataset: str, threat: ThreatModel) -> tuple[list[Published], int]:
+    """Return the rows worth showing on a board of this question, most robust first, and how many were left out.
+
+    All compressed ones, and of the dense ones the best of each network and attack: they are there for scale.
+    """
+    asked = [row for row in rows if (row.dataset, row.norm) == (dataset, threat.norm) and near(row.eps, threat.eps)]
+    shown: list[Published] = []
+    dense: set[tuple[str, str]] = set()
+    for row in sorted(asked, key=lambda row: (-row.robust, row.name)):
+        network = (row.architecture, row.attack)
+        if row.compression.kinds:
+            shown.append(row)
+        elif row.trusted and network not in dense:
+            dense.add(network)
+            shown.append(row)
+    return shown, len(asked) - len(shown)
+
+
+def best(
+    rows: Iterable[Published], *, dataset: str, threat: ThreatModel, attack: str, compression: Compression | None
+) -> Published:
+    """Return the row to beat: of those that answer the same question, the one with the highest robust accuracy.
+
+    The same question is: the same data set and norm, an eps that is equal or `near`, and the same attack. Rows nobody
+    should have to beat are left out (`UNTRUSTED`); of equal ones the one with the exact eps comes first, then the
+    higher clean accuracy.
+
+    Args:
+        rows: to choose from.
+        dataset: a data set's name.
+        threat: what the adversary may do.
+        attack: "AutoAttack", say.
+        compression: the row is of the same kinds and goes at least as far in every level; None for any row.
+
+    Raises:
+        UsageError: there is no such row.
+    """
+    found = [
+        row
+        for row in rows
+        if (row.dataset, row.norm, row.attack) == (dataset, threat.norm, attack)
+        and near(row.eps, threat.eps)
+        and row.trusted
+        and (compression is None or row.compression.at_least(compression))
+    ]
+    if not found:
+        like = "" if compression is None else f" with compression '{compression}' or more of the same kind"
+        way_out = "see bench list published" if compression is None else "try published:best@any"
+        raise UsageError(f"There is no published {attack} figure for {dataset}, {threat}{like}: {way_out}.")
+    return max(found, key=lambda row: (row.robust, row.eps == threat.eps, row.clean or Decimal(), row.name))
 
 
 def _order(row: Published) -> tuple[str, str, Fraction, bool, str, Decimal, str]:

@@ -31,10 +31,15 @@ def print_board(rows: Sequence[Row], console: Console, *, highlight: str | None 
         console: where to print.
         highlight: name of the entry to point at, such as the one just measured.
     """
-    if not rows:
+    if rows:
+        print_table(board(rows), console, highlight=highlight)
+    else:
         console.print(Text("No entries yet.", style="dim"))
-        return
-    table = fitting(board(rows), console.width)
+
+
+def print_table(table: Table, console: Console, *, highlight: str | None = None) -> None:
+    """Print a board that is written as text already; see `print_board`."""
+    table = fitting(table, console.width)
     console.print()
     console.print(_title(table))
     console.print()
