@@ -59,7 +59,7 @@ def _split(groups: Sequence[tuple[int, list[int]]], place: int, n: int) -> tuple
     for leader in range(place - 1, -1, -1):
         theirs = groups[leader][0]
         losses = min(count, n - theirs)  # no more images can be robust for the trailing row alone
-        most = most_losses(theirs - count)
+        most = most_losses(theirs - count, n)
         if most >= losses:  # and so for every group further up: its lead is larger, its possible losses are fewer
             return leader + 1, doubtful
         if most >= 0:

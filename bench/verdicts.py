@@ -166,16 +166,21 @@ def exact(wins: int, losses: int) -> float:
 
 
 @cache
-def most_losses(lead: int, *, level: float = 0.05) -> int:
+def most_losses(lead: int, limit: int, *, level: float = 0.05) -> int:
     """Return how many images a model may lose to another that it leads by `lead`, and still be better beyond chance.
 
     With the lead fixed, more images on which the two differ make it less telling, so there is a most; −1 for none.
+
+    Args:
+        lead: images on which it alone is robust, less those on which the other alone is.
+        limit: the answer is at most this, the number of images.
+        level: of significance.
     """
     if not _beyond_chance(lead, 0, level):
         return -1
-    low, high = 0, 1  # significant at `low`; doubled until it is not at `high`
-    while _beyond_chance(lead, high, level):
-        low, high = high, 2 * high
+    if _beyond_chance(lead, limit, level):
+        return limit
+    low, high = 0, limit  # significant at `low`, not at `high`
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if _beyond_chance(lead, middle, level) else (low, middle)
@@ -190,7 +195,7 @@ def _beyond_chance(lead: int, losses: int, level: float) -> bool:
     for k in range(losses, -1, -1):
         tail += term
         term *= k / (n - k + 1)
-        if term < tail * 1e-17:
+        if term <= tail * 1e-17:
             break
     p = 2 * tail
     return p < level if abs(p - level) > 1e-6 * level else exact(losses + lead, losses) < level

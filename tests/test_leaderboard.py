@@ -116,7 +116,7 @@ def test_delta_is_known_for_every_seed():
 
 
 def test_every_untouched_parent_is_its_own_measure():
-    rows = rank([make_entry("none", letters(20)), make_entry("none", letters(19), seed=1)])
+    rows = rank([make_entry("none", letters(20)), make_entry("none", letters(19), seed=1)], by_seed=True)
     assert [row.delta for row in rows] == [None, None]
 
 

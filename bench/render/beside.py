@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bench.entry import Entry
 from bench.leaderboard import Row
 from bench.published import AUTOATTACK, MEANING, Published
 from bench.render import numbers
@@ -13,7 +12,6 @@ from bench.render.footnotes import Note
 from bench.render.published import MARKS, marks
 from bench.render.table import Column, Line, Table, board
 from bench.track import Track
-from bench.verdicts import AUTOATTACK as FOUR
 
 LABEL = "published"
 
@@ -29,51 +27,34 @@ def board_beside(rows: Sequence[Row], published: Sequence[Published], left_out: 
     table, track = board(rows), rows[0].entry.track
     if not published:
         return table
-    for column, texts in _extra_columns(rows, published):
-        table = _with(table, column, texts)
+    if any(_asked(row, track) for row in published):
+        table = _with(table, Column(key="asked", title="attack", unit="or eps", right=False))
     lines = [_line(table, track, row) for row in published]
     return replace(table, lines=_merged(table.lines, lines), notes=(*table.notes, *_notes(published, left_out)))
 
 
-def _extra_columns(rows: Sequence[Row], published: Sequence[Published]) -> list[tuple[Column, list[str]]]:
-    """Return what must be said of each row because not all rows share it, with the texts of the measured ones."""
-    track, found = rows[0].entry.track, []
-    if any(row.attack != AUTOATTACK for row in published):
-        found.append((Column(key="attack", title="attack", right=False), [_attack(row.entry) for row in rows]))
-    if any(row.eps != track.eps for row in published):
-        found.append((Column(key="eps", title="eps", right=False), [track.threat.eps_text] * len(rows)))
-    return found
+def _asked(row: Published, track: Track) -> str:
+    """Say how the row's question is not quite the board's."""
+    attack = row.attack if row.attack != AUTOATTACK else ""
+    eps = f"eps {row.threat.eps_text}" if row.eps != track.eps else ""
+    return ", ".join(filter(None, (attack, eps)))
 
 
-def _attack(entry: Entry) -> str:
-    """Name AutoAttack, and how many attacks more there were; else how many there were."""
-    attacks = set(entry.verdicts.attacks)
-    more = len(attacks - set(FOUR))
-    if set(FOUR) <= attacks:
-        return f"{AUTOATTACK} +{more}" if more else AUTOATTACK
-    return f"{len(attacks)} attacks"
-
-
-def _with(table: Table, column: Column, texts: Sequence[str]) -> Table:
-    """Put a column behind the recipe."""
+def _with(table: Table, column: Column) -> Table:
+    """Put a column behind the recipe, empty for the measured rows."""
     at = next(i for i, one in enumerate(table.columns) if one.key == "recipe") + 1
-    lines = tuple(
-        replace(line, cells=(*line.cells[:at], text, *line.cells[at:]))
-        for line, text in zip(table.lines, texts, strict=True)
-    )
+    lines = tuple(replace(line, cells=(*line.cells[:at], "", *line.cells[at:])) for line in table.lines)
     return replace(table, columns=(*table.columns[:at], column, *table.columns[at:]), lines=lines)
 
 
 def _line(table: Table, track: Track, row: Published) -> Line:
     decimals = numbers.decimals_for(track.n_examples)
-    method = row.method if not row.compression.kinds else f"{row.method}, {row.compression}"
     autoattack = row.autoattack or (row.robust if row.attack == AUTOATTACK else None)
     texts = {
         "rank": LABEL,
         "mark": marks(row),
-        "recipe": method,
-        "attack": row.attack,
-        "eps": row.threat.eps_text,
+        "recipe": _short(row),
+        "asked": _asked(row, track),
         "model": row.architecture,
         "robust": f"{row.robust:.{decimals}f}",
         "interval": numbers.half_width(row.robust_count, decimals) if row.robust_count else "",
@@ -82,6 +63,11 @@ def _line(table: Table, track: Track, row: Published) -> Line:
     }
     cells = tuple(texts.get(column.key, "") for column in table.columns)
     return Line(name=row.name, cells=cells, standing="published", pareto=False, robust=float(row.robust))
+
+
+def _short(row: Published) -> str:
+    """Leave out of the name what the board says already; `bench show published:` takes the rest."""
+    return row.name.removeprefix(f"{row.dataset}-").removeprefix(f"{row.norm.lower()}-")
 
 
 def _merged(ours: Sequence[Line], theirs: Sequence[Line]) -> tuple[Line, ...]:
