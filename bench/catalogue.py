@@ -147,8 +147,8 @@ def find_entry(name: str, board: Path, *, published: Sequence[str] = ()) -> Entr
         raise UsageError(f"Several tracks have an entry '{name}': say {files[0].parent.name}/{name}, or another's.")
     if not files:
         known = [*track_names(), *listed_names(), *(path.stem for path in all_entry_files(board))]
-        hints = [hint for names in (known, published) if "Did you mean" in (hint := did_you_mean(name, names))]
-        hint = hints[0] if hints else " See bench list recipes, tracks, entries or published."
+        hint = did_you_mean(name, [*known, *published])
+        hint = hint if "Did you mean" in hint else " See bench list recipes, tracks, entries or published."
         raise UsageError(f"There is no recipe, track or entry '{name}'.{hint}")
     return load_entry(files[0])
 

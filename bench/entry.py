@@ -48,7 +48,7 @@ class Agreement(BaseModel):
         noise: the same between the twin in float32 and in float64: what rounding alone does.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     n: int
     top1: float
     gap: float
@@ -66,7 +66,7 @@ class Effort(BaseModel):
         seconds: wall time by stage.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     finetune_forward: int
     finetune_backward: int
     attack_forward: int

@@ -106,7 +106,7 @@ def _worse(old: Entry, new: Entry) -> Iterable[tuple[str, str]]:
             "robust",
             f"robust accuracy fell from {_percent(theirs.robust.rate)} to {_percent(ours.robust.rate)}, p = {p:.2g}",
         )
-    if 100 * (theirs.clean.rate - ours.clean.rate) > CLEAN_POINTS:
+    if round(100 * (theirs.clean.rate - ours.clean.rate), 9) > CLEAN_POINTS:
         yield "clean", f"clean accuracy fell from {_percent(theirs.clean.rate)} to {_percent(ours.clean.rate)}"
     for cost in COSTS:
         was, now = getattr(old.efficiency, cost), getattr(new.efficiency, cost)
