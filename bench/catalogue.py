@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.comparison import attack_of
+from bench.compression import Compression
 from bench.entry import Entry, load_entry
 from bench.errors import UsageError
-from bench.leaderboard import tracks_on
+from bench.leaderboard import entry_files, tracks_on
 from bench.model import SOURCES
+from bench.published import FOLDER, Published, best, find_published, load_published
 from bench.recipe import STEPS, load_recipe, submission_names
 from bench.recipe_words import listed_names, spell
 from bench.registry import did_you_mean
 from bench.track import load_track, track_names
+from bench.verdicts import AUTOATTACK
 
 Names = list[tuple[str, str]]
 """Pairs of a name and one line about it."""
+
+KINDS = ("recipes", "tracks", "models", "datasets", "steps", "entries", "published")
+PUBLISHED = "published:"
 
 
 def catalogue(what: str, board: Path) -> Names:
@@ -40,13 +48,15 @@ def catalogue(what: str, board: Path) -> Names:
         case "steps":
             return [(name, _first_line(STEPS.get(name))) for name in STEPS]
         case "entries":
-            return [(f"{path.parent.name}/{path.stem}", _summary(path)) for path in entry_files(board)]
-    kinds = ["recipes", "tracks", "models", "datasets", "steps", "entries"]
-    raise UsageError(f"There is nothing called '{what}' to list.{did_you_mean(what, kinds)}")
+            return [(f"{path.parent.name}/{path.stem}", _summary(path)) for path in all_entry_files(board)]
+        case "published":
+            rows = load_published(board)
+            return [(row.name, f"{row.dataset}, {row.threat}: {row.robust} under {row.attack}") for row in rows]
+    raise UsageError(f"There is nothing called '{what}' to list.{did_you_mean(what, KINDS)}")
 
 
-def find(name: str, board: Path) -> Entry | dict[str, Any]:
-    """Return the recipe, track or entry called `name`, or the entry in the file `name`.
+def find(name: str, board: Path) -> Entry | Published | dict[str, Any]:
+    """Return the recipe, track, entry or published row called `name`, or the entry in the file `name`.
 
     Raises:
         UsageError: nothing has that name, or several entries do.
@@ -57,33 +67,118 @@ def find(name: str, board: Path) -> Entry | dict[str, Any]:
     if spell(name) is not None or name in submission_names():
         recipe = load_recipe(name)
         return {"name": recipe.name, "summary": recipe.summary, "steps": list(recipe.steps)}
-    return find_entry(name, board)
+    return find_row(name, board)
 
 
-def find_entry(name: str, board: Path) -> Entry:
+def find_row(name: str, board: Path) -> Entry | Published:
+    """Return the published row called `name` ("published:" in front lets a part do), or else the entry.
+
+    Raises:
+        UsageError: nothing has that name, or several things do.
+    """
+    if name.startswith(PUBLISHED):
+        return find_published(name.removeprefix(PUBLISHED), load_published(board))
+    rows = load_published(board) if (board / FOLDER).is_dir() and not name.endswith(".json") else []
+    for row in rows:
+        if row.name == name:
+            return row
+    return find_entry(name, board, published=[row.name for row in rows])
+
+
+def find_rows(names: Sequence[str], board: Path) -> list[Entry | Published]:
+    """Return the rows to compare, in the order of their names.
+
+    Args:
+        names: entries and published rows; after the first also `best-published`, the best published figure at the first
+            row's compression, or `published:best@WORDS`, the best at the compression that a recipe of these words makes
+            (`sparse90`, `prune50-quant8`, `none`), or `published:best@any`. See `bench.published.best`.
+        board: folder of entries and published rows.
+
+    Raises:
+        UsageError: nothing has such a name, several things do, or nothing was published that is to be beaten.
+    """
+    found: list[Entry | Published] = []
+    for name in names:
+        word, _, words = name.removeprefix(PUBLISHED).partition("@")
+        if name != "best-published" and (word != "best" or not name.startswith(PUBLISHED)):
+            found.append(find_row(name, board))
+        elif found:
+            found.append(_best(found[0], words, board))
+        else:
+            raise UsageError(
+                f"Expected an entry before '{name}': the first row says what the best is to be compared with."
+            )
+    return found
+
+
+def _best(first: Entry | Published, words: str, board: Path) -> Published:
+    rows = load_published(board)
+    if isinstance(first, Published):
+        dataset, attack, compression = first.dataset, first.attack, first.compression
+    else:
+        dataset, compression = first.track.dataset, Compression.of_steps(first.recipe.steps)
+        attack = "AutoAttack" if set(AUTOATTACK) <= set(first.verdicts.attacks) else attack_of(first)
+    if words and words != "any":
+        spelt = spell(words)
+        if spelt is None:
+            raise UsageError(f"Expected published:best@any, or the words of a recipe such as sparse90, got '@{words}'.")
+        compression = Compression.of_steps(spelt[1])
+    threat = first.threat if isinstance(first, Published) else first.track.threat
+    return best(
+        rows, dataset=dataset, threat=threat, attack=attack, compression=None if words == "any" else compression
+    )
+
+
+def find_entry(name: str, board: Path, *, published: Sequence[str] = ()) -> Entry:
     """Return the entry called `name` ("TRACK/NAME" where several tracks have one), or the one in the file `name`.
+
+    Args:
+        name: the entry's, or its file's.
+        board: folder of entries.
+        published: names that may have been meant as well.
 
     Raises:
         UsageError: nothing has that name, or several entries do.
     """
     if name.endswith(".json"):
         return load_entry(Path(name))
-    files = [path for path in entry_files(board) if name in (path.stem, f"{path.parent.name}/{path.stem}")]
+    files = [path for path in all_entry_files(board) if name in (path.stem, f"{path.parent.name}/{path.stem}")]
     if len(files) > 1:
         raise UsageError(f"Several tracks have an entry '{name}': say {files[0].parent.name}/{name}, or another's.")
     if not files:
-        known = [*track_names(), *listed_names(), *(path.stem for path in entry_files(board))]
-        raise UsageError(f"There is no recipe, track or entry '{name}'.{did_you_mean(name, known)}")
+        known = [*track_names(), *listed_names(), *(path.stem for path in all_entry_files(board))]
+        hint = did_you_mean(name, [*known, *published])
+        hint = hint if "Did you mean" in hint else " See bench list recipes, tracks, entries or published."
+        raise UsageError(f"There is no recipe, track or entry '{name}'.{hint}")
     return load_entry(files[0])
 
 
-def entry_files(board: Path) -> list[Path]:
+def all_entry_files(board: Path) -> list[Path]:
     """Return the files of all entries under `board`."""
-    return [path for track in tracks_on(board) for path in sorted((board / track).glob("*.json"))]
+    return [path for track in tracks_on(board) for path in entry_files(board, track)]
+
+
+def seeds_of(entry: Entry, board: Path) -> list[Entry]:
+    """Return the entries that differ from this one in nothing but the seed, itself among them, by seed."""
+    found = {entry.seed: entry}
+    for path in entry_files(board, entry.track.name):
+        if not path.stem.startswith(entry.name.partition("--seed")[0]):
+            continue
+        try:
+            other = load_entry(path)
+        except UsageError:  # `bench leaderboard` names such files
+            continue
+        same = (other.recipe.name, other.recipe.fingerprint, other.model, other.track.fingerprint, other.partial)
+        if same == (entry.recipe.name, entry.recipe.fingerprint, entry.model, entry.track.fingerprint, entry.partial):
+            found.setdefault(other.seed, other)
+    return [found[seed] for seed in sorted(found)]
 
 
 def _summary(path: Path) -> str:
-    verdicts = load_entry(path).verdicts
+    try:
+        verdicts = load_entry(path).verdicts
+    except UsageError as error:
+        return f"cannot be read: {error}"
     return f"robust {verdicts.robust.count}/{verdicts.robust.total}, clean {verdicts.clean.count}"
 
 

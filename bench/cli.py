@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.errors import BenchError, GateError, InterruptedRunError, UsageError
+from bench.commands.boards import compare, leaderboard
+from bench.commands.names import list_, show
+from bench.commands.output import Board, Json, complain, console, print_json
+from bench.errors import BenchError, InterruptedRunError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from bench.entry import Entry
 
 app = typer.Typer(
@@ -27,9 +27,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Board = Annotated[Path, typer.Option(help="Folder of entries.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 @app.command()
@@ -68,7 +65,7 @@ def evaluate(
         seed=seed, device=device, trust=trust, engine=engine, fresh=fresh,
     )  # fmt: skip
     try:
-        with watching(_console(stderr=True)) as report:
+        with watching(console(stderr=True)) as report:
             entry = evaluate(request, board, report)
     except KeyboardInterrupt as interrupt:
         way_on = "The same command goes on: a finished model is kept, the attack where it stopped; fine-tuning repeats."
@@ -76,42 +73,10 @@ def evaluate(
     _present(entry, board, as_json=as_json)
 
 
-@app.command(name="list")
-def list_(
-    what: Annotated[str, typer.Argument(help="recipes, tracks, models, datasets, steps or entries")],
-    board: Board = Path("leaderboard"),
-    as_json: Json = False,
-) -> None:
-    """List what there is, by name."""
-    from bench.catalogue import catalogue
-    from bench.render.terminal import print_names
-
-    names = catalogue(what, board)
-    if as_json:
-        _print_json(dict(names))
-    else:
-        print_names(names, what, _console())
-
-
-@app.command()
-def show(
-    name: Annotated[str, typer.Argument(help="A recipe, a track, or an entry (its name or its file).")],
-    board: Board = Path("leaderboard"),
-    as_json: Json = False,
-) -> None:
-    """Show one recipe, track or entry in full."""
-    from bench.catalogue import find
-    from bench.entry import Entry
-    from bench.render.card import print_entry
-    from bench.render.terminal import print_record
-
-    thing = find(name, board)
-    if as_json:
-        _print_json(thing.model_dump(mode="json") if isinstance(thing, Entry) else thing)
-    elif isinstance(thing, Entry):
-        print_entry(thing, _console())
-    else:
-        print_record(name, thing, _console())
+app.command(name="list")(list_)
+app.command()(show)
+app.command()(compare)
+app.command()(leaderboard)
 
 
 @app.command()
@@ -129,40 +94,6 @@ def export(
 
 
 @app.command()
-def leaderboard(
-    track: Annotated[str, typer.Option(help="Only this track.")] = "",
-    board: Board = Path("leaderboard"),
-    markdown: Annotated[bool, typer.Option("--markdown", help="Render LEADERBOARD/README.md.")] = False,
-    html: Annotated[bool, typer.Option("--html", help="Render LEADERBOARD/index.html.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="With either: write nothing, fail when stale.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Print the leaderboard, or render it to Markdown or to a page for the browser."""
-    from bench.leaderboard import load_boards
-    from bench.render.terminal import print_board
-
-    boards = load_boards(board, track)
-    if check and not (markdown or html):
-        raise UsageError("--check asks whether the rendered files are fresh: use it with --markdown or --html.")
-    if (markdown or html) and track:
-        raise UsageError("--markdown and --html render every track: leave --track out.")
-    if markdown or html:
-        from bench.render.pages import write_html, write_pages
-
-        stale = write_pages(boards, board, check=check) if markdown else []
-        stale += write_html(boards, board, check=check) if html else []
-        if check and stale:
-            words = " --markdown" * markdown + " --html" * html
-            raise GateError(f"Stale: {', '.join(map(str, stale))}. Run bench leaderboard{words}.")
-        typer.echo("\n".join(f"Wrote {path}" for path in stale) or "Everything is fresh.")
-    elif as_json:
-        _print_json({name: [_row(row) for row in rows] for name, rows in boards.items()})
-    else:
-        for rows in boards.values():
-            print_board(rows, _console())
-
-
-@app.command()
 def plot(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="pareto, compression or eps.")] = "pareto",
     track: Annotated[str, typer.Option(help="Only this track.")] = "",
@@ -175,7 +106,7 @@ def plot(
     from bench.render.plot.draw import write_figure
     from bench.render.plot.figures import figure
 
-    panels = figure(kind, load_boards(board, track), cost)
+    panels = figure(kind, load_boards(board, track, by_seed=True), cost)
     for path in [out] if out else [Path(f"{kind}.svg"), Path(f"{kind}.png")]:
         typer.echo(f"Wrote {write_figure(panels, path)}")
 
@@ -188,10 +119,10 @@ def doctor(as_json: Json = False) -> None:
 
     findings = diagnose()
     if as_json:
-        _print_json({title: dict(facts) for title, facts in findings.items()})
+        print_json({title: dict(facts) for title, facts in findings.items()})
     else:
         for title, facts in findings.items():
-            print_names(facts, title, _console())
+            print_names(facts, title, console())
 
 
 def main() -> None:
@@ -202,41 +133,23 @@ def main() -> None:
     try:
         app()
     except BenchError as error:
-        console = _console(stderr=True)
-        console.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
+        complain("error", str(error), style="bold red")
         sys.exit(error.exit_code)
 
 
 def _present(entry: Entry, board: Path, *, as_json: bool) -> None:
     if as_json:
-        _print_json(entry.model_dump(mode="json"))
+        print_json(entry.model_dump(mode="json"))
         return
     from bench.leaderboard import load_entries, rank
     from bench.render.card import print_entry
     from bench.render.terminal import print_board
 
-    console = _console()
-    print_entry(entry, console)
-    print_board(rank(load_entries(board, entry.track.name)), console, highlight=entry.name)
-    console.print(f"Wrote {entry.path(board)}", style="dim", highlight=False, soft_wrap=True)
-
-
-def _row(row: Any) -> dict[str, Any]:
-    record = row.entry.model_dump(mode="json")
-    return {"name": row.entry.name, "rank": row.rank, "pareto": row.pareto, "delta": row.delta, "entry": record}
-
-
-def _print_json(thing: Any) -> None:
-    typer.echo(json.dumps(thing, indent=2, ensure_ascii=False))
-
-
-def _console(*, stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+    screen = console()
+    print_entry(entry, screen)
+    rows = rank(
+        load_entries(board, entry.track.name, skip=lambda sentence: complain("skipped", sentence, style="yellow"))
+    )
+    place = next((row.entry.name for row in rows if entry in row.seeds), entry.name)
+    print_board(rows, screen, highlight=place)
+    screen.print(f"Wrote {entry.path(board)}", style="dim", highlight=False, soft_wrap=True)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0)]
 
 
 class Latency(BaseModel):
@@ -19,14 +24,14 @@ class Latency(BaseModel):
         noisy: whether the windows spread too widely to be trusted, after a second try.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     runtime: str
     threads: int
-    median_ms: float
-    p90_ms: float
-    images_per_s: float
-    ratio: float
-    ratio_64: float
+    median_ms: Amount
+    p90_ms: Amount
+    images_per_s: Amount
+    ratio: Amount
+    ratio_64: Amount
     noisy: bool
 
 
@@ -45,13 +50,13 @@ class Efficiency(BaseModel):
         latency: of the deployed artefact; None where it is simulated.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    macs: int
-    bops: int
-    parameters: int
-    nonzeros: int
-    bytes: int
-    compressed_bytes: int | None = None
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    macs: Count
+    bops: Count
+    parameters: Count
+    nonzeros: Count
+    bytes: Count
+    compressed_bytes: Count | None = None
     artefact: str
     integer_macs: float | None = None
     latency: Latency | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -50,7 +51,7 @@ class Agreement(BaseModel):
         adversarial_top1: share of those given the same class. Many lie close to a border between classes.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     n: int
     top1: float
     gap: float
@@ -70,7 +71,7 @@ class Effort(BaseModel):
         seconds: wall time by stage.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     finetune_forward: int
     finetune_backward: int
     attack_forward: int
@@ -167,15 +168,25 @@ def load_entry(path: Path) -> Entry:
         UsageError: not JSON, not an entry, or letters and counts that disagree.
     """
     try:
-        return Entry.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        return Entry.model_validate_json(path.read_bytes())
+    except OSError as error:
         raise UsageError(f"Cannot read the entry {path}: {error}.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the record"
-        raise UsageError(f"{path} is not an entry of this bench: {where}: {first['msg']}.") from error
+        raise UsageError(_complaint(path, error)) from error
 
 
+def _complaint(path: Path, error: ValidationError) -> str:
+    """Say what is wrong with a file, by its first fault: cut off, of another schema, edited, or something else."""
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return f"{path} is not JSON, or was cut off: {first['msg'].removeprefix('Invalid JSON: ')}."
+    if first["loc"] == ("schema_version",):
+        return f"{path} has schema {first['input']!r}, and this bench reads schema 1: measure it again, or remove it."
+    where = ".".join(map(str, first["loc"])) or "the record"
+    return f"{path} is not an entry of this bench: {where}: {first['msg']}."
+
+
+@lru_cache
 def _slug(text: str) -> str:
     """Make a model's name fit for a file name: `checkpoint:a/net.pt@bench:conv8` → `checkpoint-net.pt-bench-conv8`."""
     source, _, rest = text.partition(":")

@@ -70,7 +70,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time write in `folder`; the others wait.
+    """Let one process at a time write in `folder`; the others wait. Who has it may ask for it again.
 
     Raises:
         MissingError: another process held the folder for a minute.
@@ -79,7 +79,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=PATIENCE_S):
+        with FileLock(folder.resolve() / ".lock", timeout=PATIENCE_S, is_singleton=True):
             yield
     except Timeout as error:
         raise MissingError(f"Another process keeps writing in {folder}; try again when it is done.") from error

@@ -6,6 +6,7 @@ import hashlib
 import json
 import tomllib
 from fractions import Fraction
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,8 +23,13 @@ def _eps(value: object) -> Fraction:
     """Take exact numbers only: 0.1 without quotes is a binary fraction that nobody meant."""
     if not isinstance(value, str | Fraction):
         raise ValueError(f"expected a string such as '8/255' or '0.1', got {value!r}")
+    return _read_eps(str(value))
+
+
+@lru_cache  # a board has thousands of entries and few radii
+def _read_eps(text: str) -> Fraction:
     try:
-        return ThreatModel(norm="Linf", eps=parse_eps(str(value))).eps
+        return ThreatModel(norm="Linf", eps=parse_eps(text)).eps
     except UsageError as error:
         raise ValueError(str(error)) from error
 

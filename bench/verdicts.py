@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from string import ascii_lowercase
 from typing import Literal, Self
 
@@ -141,8 +142,20 @@ def mcnemar(ours: str, theirs: str) -> float:
     """
     if len(ours) != len(theirs):
         raise ValueError(f"expected letters for the same images, got {len(ours)} and {len(theirs)}")
-    pairs = [(a == STANDING, b == STANDING) for a, b in zip(ours, theirs, strict=True)]
-    wins, losses = pairs.count((True, False)), pairs.count((False, True))
+    wins, losses = discordant(ours, theirs)
+    return exact(len(wins), len(losses))
+
+
+def discordant(ours: str, theirs: str) -> tuple[list[int], list[int]]:
+    """Return the indexes of the images that only the first model is robust on, and those that only the second is."""
+    pairs = list(zip(ours, theirs, strict=True))
+    wins = [i for i, (a, b) in enumerate(pairs) if a == STANDING != b]
+    losses = [i for i, (a, b) in enumerate(pairs) if a != STANDING == b]
+    return wins, losses
+
+
+def exact(wins: int, losses: int) -> float:
+    """Return McNemar's exact two-sided p-value for so many images on which only one of two models is robust."""
     n = wins + losses
     tail, term = 0, 1  # the sum of the binomial coefficients (n, 0) … (n, fewer), each made from the one before
     for k in range(min(wins, losses) + 1):
@@ -150,6 +163,42 @@ def mcnemar(ours: str, theirs: str) -> float:
         term = term * (n - k) // (k + 1)
     # Integers of thousands of bits: Python divides them exactly before turning the result into a float.
     return min(1.0, (2 * tail) / (1 << n))
+
+
+@cache
+def most_losses(lead: int, limit: int, *, level: float = 0.05) -> int:
+    """Return how many images a model may lose to another that it leads by `lead`, and still be better beyond chance.
+
+    With the lead fixed, more images on which the two differ make it less telling, so there is a most; −1 for none.
+
+    Args:
+        lead: images on which it alone is robust, less those on which the other alone is.
+        limit: the answer is at most this, the number of images.
+        level: of significance.
+    """
+    if not _beyond_chance(lead, 0, level):
+        return -1
+    if _beyond_chance(lead, limit, level):
+        return limit
+    low, high = 0, limit  # significant at `low`, not at `high`
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _beyond_chance(lead, middle, level) else (low, middle)
+    return low
+
+
+def _beyond_chance(lead: int, losses: int, level: float) -> bool:
+    """Say whether p < `level`: in floating point where that is clear, exactly where it is not."""
+    n = 2 * losses + lead
+    log = math.lgamma(n + 1) - math.lgamma(losses + 1) - math.lgamma(n - losses + 1) - n * math.log(2)
+    tail, term = 0.0, math.exp(log)
+    for k in range(losses, -1, -1):
+        tail += term
+        term *= k / (n - k + 1)
+        if term <= tail * 1e-17:
+            break
+    p = 2 * tail
+    return p < level if abs(p - level) > 1e-6 * level else exact(losses + lead, losses) < level
 
 
 Outcome = Literal["better", "worse", "tied"]

@@ -36,7 +36,7 @@ def make_entry(
 ) -> Entry:
     """Make an entry; under a made-up track it is whole unless told (`n_examples`)."""
     known = load_track(track) if track in track_names() else None
-    steps = _steps(recipe, bits, width)
+    steps = _steps(recipe, bits, width, sparsity)
     macs, simulated = int(MACS * width * width), bits not in (8, 32)
     latency = Latency(
         runtime="onnxruntime 1.31.1",
@@ -150,12 +150,14 @@ def make_rows() -> list[Row]:
     )
 
 
-def _steps(recipe: str, bits: int, width: float) -> tuple[dict[str, Any], ...]:
+def _steps(recipe: str, bits: int, width: float, sparsity: float) -> tuple[dict[str, Any], ...]:
     steps: list[dict[str, Any]] = []
     if recipe == UNTOUCHED:
         return ()
     if width < 1:
         steps.append({"step": "prune-channels", "ratio": 0.5, "importance": "l1", "round_to": None})
+    if sparsity:
+        steps.append({"step": "prune-weights", "sparsity": sparsity, "pattern": "global"})
     if bits < 32:
         steps.append({"step": "quantize", "weight_bits": bits, "activation_bits": bits, "calibration_images": 512})
     if recipe.endswith("ft"):

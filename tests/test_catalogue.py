@@ -1,9 +1,12 @@
 """Whatever has a name is listed, and found by it."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 from factories import make_entry
 
-from bench.catalogue import catalogue, entry_files, find
+from bench.catalogue import KINDS, all_entry_files, catalogue, find, find_rows, seeds_of
 from bench.errors import UsageError
 from bench.model import SOURCES
 from bench.recipe import STEPS
@@ -27,7 +30,7 @@ def board(tmp_path):
     return tmp_path / "board"
 
 
-@pytest.mark.parametrize("what", ["recipes", "tracks", "models", "datasets", "steps", "entries"])
+@pytest.mark.parametrize("what", [kind for kind in KINDS if kind != "published"])
 def test_every_name_has_a_line_about_it(what, board):
     names = catalogue(what, board)
     assert names
@@ -43,7 +46,7 @@ def test_nothing_is_left_out(board):
     assert [name for name, _ in catalogue("steps", board)] == list(STEPS)
     assert {name.partition(":")[0] for name, _ in catalogue("models", board)} == set(SOURCES)
     assert {load_track(name).dataset for name in track_names()} <= {name for name, _ in catalogue("datasets", board)}
-    assert len(catalogue("entries", board)) == len(entry_files(board)) == 3
+    assert len(catalogue("entries", board)) == len(all_entry_files(board)) == 3
 
 
 def test_submissions_are_listed_with_the_recipes(tmp_path, board):
@@ -111,3 +114,79 @@ def test_a_submission_cannot_take_the_name_of_a_recipe(tmp_path, board):
     assert [name for name, _ in catalogue("recipes", board)] == listed_names()
     assert "Not the built-in one" not in dict(catalogue("recipes", board)).values()
     assert find("quant8", board)["steps"]
+
+
+# Published rows:
+
+
+@pytest.fixture
+def with_published(board):
+    shutil.copytree(Path(__file__).parents[1] / "leaderboard" / "published", board / "published")
+    return board
+
+
+def test_a_published_row_is_found_by_name_and_by_the_end_of_it(with_published):
+    row = find("cifar10-linf-Sehwag2020Hydra", with_published)
+    assert (str(row.clean), str(row.robust)) == ("88.98", "57.14")
+    assert find("published:Sehwag2020Hydra", with_published) == row
+    assert "cifar10-linf-Sehwag2020Hydra" in dict(catalogue("published", with_published))
+
+
+def test_several_published_rows_that_end_alike_must_be_told_apart(with_published):
+    with pytest.raises(UsageError, match=r"Several published rows end in 'harp-resnet18-sparse90': say cifar10-"):
+        find("published:harp-resnet18-sparse90", with_published)
+
+
+@pytest.mark.parametrize("name", ["cifar10-linf-Sehwag2020Hydr", "published:cifar10-linf-Sehwag2020Hydr"])
+def test_a_published_row_nearly_named_is_answered_with_it(name, with_published):
+    with pytest.raises(UsageError, match=r"Did you mean 'cifar10-linf-Sehwag2020Hydra'\?"):
+        find(name, with_published)
+
+
+def best_for(entry, name, board):
+    entry.save(board)
+    return find_rows([entry.name, name], board)[1].name
+
+
+def test_the_best_published_is_of_the_same_kind_and_goes_at_least_as_far(with_published):
+    pruned = make_entry("sparse", "..a", track="cifar10-linf-v1", bits=32, sparsity=0.9)
+    assert best_for(pruned, "best-published", with_published) == "cifar10-linf-Sehwag2020Hydra"
+    more = make_entry("sparser", "..a", track="cifar10-linf-v1", bits=32, sparsity=0.91)
+    assert best_for(more, "best-published", with_published) == "cifar10-flyingbird-resnet18-sparse95"
+    assert best_for(more, "published:best@sparse99", with_published) == "cifar10-harp-resnet18-sparse99"
+    assert best_for(more, "published:best@prune90", with_published) == "cifar10-twinrep-resnet18-prune90"
+    assert best_for(more, "published:best@any", with_published) == "cifar10-linf-Bartoldson2024Adversarial_WRN-94-16"
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["best-published", "x"], "Expected an entry before 'best-published'"),
+        (["bench-digits-cnn--none", "best-published"], "no published AutoAttack figure for digits, Linf 0.15 with"),
+        (["bench-digits-cnn--none", "published:best@any"], "digits, Linf 0.15: see bench list published"),
+        (["bench-digits-cnn--none", "published:best@sprase90"], "or the words of a recipe such as sparse90"),
+    ],
+)
+def test_a_best_that_cannot_be_is_one_sentence(names, sentence, with_published):
+    with pytest.raises(UsageError, match=sentence):
+        find_rows(names, with_published)
+
+
+# Bad files and seeds:
+
+
+def test_a_file_that_is_not_an_entry_hides_no_other(board):
+    (board / "made-up-v1" / "odd.json").write_text("{}")
+    listed = dict(catalogue("entries", board))
+    assert listed["made-up-v1/odd"].startswith("cannot be read: ")
+    assert listed["made-up-v1/bench-digits-cnn--none"] == "robust 3/5, clean 4"
+
+
+def test_the_seeds_of_an_entry_are_those_of_its_recipe_model_and_track(board):
+    for seed in (2, 1):
+        make_entry("quant8", seed=seed).save(board)
+    make_entry("quant8-ft", seed=1).save(board)
+    make_entry("quant8", model="bench:conv8", seed=1).save(board)
+    make_entry("quant8", "..", n_examples=5, seed=3).save(board)
+    (board / "made-up-v1" / "bench-digits-cnn--quant8--seed9.json").write_text("{")
+    assert [one.seed for one in seeds_of(make_entry("quant8", seed=1), board)] == [0, 1, 2]

@@ -1,10 +1,14 @@
 """The command line: what it prints, how it ends, and that nobody waits for torch who does not need it."""
 
+import csv
+import io
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from factories import make_entry, save_entry
@@ -15,6 +19,7 @@ from bench.track import track_names
 from bench.verdicts import Alarm
 
 KINDS = ["recipes", "tracks", "models", "datasets", "steps", "entries"]
+PUBLISHED = Path(__file__).parents[1] / "leaderboard" / "published"
 
 
 def tried(assignment):
@@ -144,13 +149,134 @@ def test_markdown_then_check_is_fresh(bench, board):
 def test_help_names_every_command_and_exit_code(bench):
     code, out, _ = bench("--help")
     assert code == 0
-    for command in ("evaluate", "list", "show", "leaderboard", "doctor"):
+    for command in ("evaluate", "list", "show", "compare", "leaderboard", "doctor"):
         assert command in out
         assert bench(command, "-h")[0] == 0
     assert "Exit codes: 0 done; 1 " in out
 
 
+def table(out):
+    return list(csv.DictReader(io.StringIO(out)))
+
+
+def test_leaderboard_csv(bench, board):
+    make_entry("quant8", "...ax", seed=1).save(board)
+    code, out, err = bench("leaderboard", "--csv")
+    assert (code, err) == (0, "")
+    second, first = sorted(table(out), key=lambda row: row["recipe"])
+    assert (first["recipe"], first["rank"], first["pareto"], first["seeds"], first["robust"]) == (
+        "quant8", "1", "yes", "0; 1", "60",
+    )  # fmt: skip
+    assert (second["recipe"], second["delta"], second["alarms"]) == ("none", "", "")
+
+
+def test_leaderboard_by_another_cost_and_by_seed(bench, board):
+    make_entry("quant8", "..aax", seed=1).save(board)
+    assert "2 ±14" in bench("leaderboard")[1]
+    code, out, _ = bench("leaderboard", "--seeds", "--cost", "latency")
+    assert code == 0
+    assert "quant8 (seed 1)" in out
+    assert "Latencies compare only on one machine" in " ".join(out.split())
+
+
+@pytest.fixture
+def cifar(board):
+    """A board that published rows can stand on."""
+    shutil.copytree(PUBLISHED, board / "published")
+    make_entry("sparse90", "." * 4500 + "a" * 5500, track="cifar10-linf-v1", bits=32, sparsity=0.9).save(board)
+    return board
+
+
+def test_leaderboard_with_published_rows(bench, cifar):
+    code, out, err = bench("leaderboard", "--track", "cifar10-linf-v1", "--published")
+    assert (code, err) == (0, "")
+    lines = [line.split() for line in out.splitlines()]
+    ours = next(i for i, line in enumerate(lines) if line[:2] == ["1", "◆∅"])
+    above = next(line for line in lines[:ours] if "harp-resnet18-sparse99" in line)
+    assert above[0] == "published"
+    assert above[2:4] == ["eps", "0.031"]
+    assert any("twinrep-resnet18-prune90" in line for line in lines[ours:])
+    assert not any("◆" in line for line in lines if line[:1] == ["published"])
+    records = table(bench("leaderboard", "--track", "cifar10-linf-v1", "--published", "--csv")[1])
+    assert {row["status"]: row["rank"] for row in records} == {"measured": "1", "published": ""}
+    dumped = json.loads(bench("leaderboard", "--track", "cifar10-linf-v1", "--published", "--json")[1])
+    assert len(dumped["cifar10-linf-v1"]["published"]) == len(records) - 1
+
+
+def test_list_published(bench, cifar):
+    code, out, err = bench("list", "published", "--dataset", "fashion-mnist", "--compression", "quantised")
+    assert (code, err) == (0, "")
+    assert "fashion-mnist · Linf 0.05 · PGD-20" in out
+    assert "fashion-mnist-adverfine-adv-conv8-quant8" in out
+    assert "read off a plot" in out
+    records = table(bench("list", "published", "--csv", "--eps", "0.031", "--architecture", "vgg16")[1])
+    assert {row["architecture"] for row in records} == {"VGG-16"}
+    assert {row["eps"] for row in records} == {"31/1000"}
+    listed = json.loads(bench("list", "published", "--json")[1])
+    assert listed["cifar10-harp-resnet18-sparse99"]["compression"]["text"] == "sparse 99 %"
+
+
+def test_show_a_published_row(bench, cifar):
+    code, out, err = bench("show", "cifar10-linf-Xiao2020Enhancing")
+    assert (code, err) == (0, "")
+    for text in ("7.40 %", "18.50 %", "52.40 %", "published, not measured here", "unreliable", "arxiv.org"):
+        assert text in out
+    assert json.loads(bench("show", "published:Xiao2020Enhancing", "--json")[1])["robust"] == "7.40"
+
+
+def test_compare_entries(bench, board):
+    make_entry("quant8-ft", "...ax").save(board)
+    names = ["bench-digits-cnn--quant8-ft", "bench-digits-cnn--quant8"]
+    code, out, err = bench("compare", *names)
+    assert (code, err) == (0, "")
+    assert "differ on 2 of 5 images: A alone robust on 1 (images 2); B alone robust on 1 (images 3)." in out
+    assert "McNemar's p" in out
+    dumped = json.loads(bench("compare", *names, "--json")[1])
+    assert dumped["differences"][0]["only_first"] == [2]
+    first, second = table(bench("compare", *names, "--csv")[1])
+    assert (first["p"], second["p"], second["only_first"], second["test"]) == ("", "1", "1", "mcnemar")
+
+
+def test_compare_with_published_rows(bench, cifar):
+    code, out, err = bench("compare", "bench-digits-cnn--sparse90", "best-published", "published:HARP".lower(), "--csv")
+    assert (code, out) == (2, "")
+    assert "There is no published row 'harp'" in err
+    code, out, _ = bench("compare", "bench-digits-cnn--sparse90", "best-published", "--csv")
+    assert code == 0
+    (_, best) = table(out)
+    assert (best["name"], best["robust"], best["difference"]) == (
+        "published:cifar10-linf-Sehwag2020Hydra", "57.14", "-12.14",
+    )  # fmt: skip
+    fails(
+        bench("compare", "bench-digits-cnn--sparse90", "published:cifar10-l2-Wang2023Better_WRN-70-16"),
+        2,
+        "differ in norm (Linf, L2); eps (8/255, 0.5): say --unlike",
+    )
+    code, out, _ = bench("compare", "bench-digits-cnn--sparse90", "bench-digits-cnn--none", "--unlike")
+    assert code == 0
+    assert "unlike: data set (cifar10, digits)" in out
+
+
 # Exit code 1:
+
+
+def test_a_board_that_got_worse_fails(bench, board, tmp_path):
+    shutil.copytree(board, tmp_path / "before")
+    (tmp_path / "before.json").write_text(bench("leaderboard", "--json")[1])
+    for before in ("before", "before.json"):
+        code, out, err = bench("leaderboard", "--against", before)
+        assert (code, out, err) == (0, "Nothing got worse: 2 entries compared, 0 new.\n", "")
+    (board / "made-up-v1" / "bench-digits-cnn--none.json").unlink()
+    make_entry("quant8", "..axx", width=2.0).save(board)
+    code, out, err = bench("leaderboard", "--against", "before")
+    assert code == 1
+    assert "made-up-v1/bench-digits-cnn--none" in out
+    assert "is gone, or cannot be read" in out
+    assert "clean accuracy fell from 80.00 % to 60.00 %" in out
+    assert err == "error: 6 regressions against before.\n"
+    code, out, _ = bench("leaderboard", "--against", "before.json", "--json")
+    assert code == 1
+    assert {one["kind"] for one in json.loads(out)} == {"gone", "clean", "cost"}
 
 
 def test_a_stale_page_fails_the_check_and_stays_as_it_is(bench, board):
@@ -208,6 +334,11 @@ def test_a_mistake_in_the_command_is_one_sentence(bench, elsewhere, arguments, e
         ("show none.json", "Cannot read the entry none.json"),
         ("leaderboard", "There are no entries in leaderboard"),
         ("leaderboard --board other", "There are no entries in other"),
+        ("leaderboard --cost bop", "There is no cost 'bop'. Did you mean 'bops'?"),
+        ("leaderboard --against other", "There is no board other"),
+        ("list published --dataset cifar10 --json --csv", "Expected --json or --csv, got both."),
+        ("list recipes --eps 8/255", "--eps is for published rows: say bench list published --eps."),
+        ("compare one", "There is no recipe, track or entry 'one'."),
     ],
 )
 def test_nothing_of_that_name(bench, arguments, expected):
@@ -215,25 +346,44 @@ def test_nothing_of_that_name(bench, arguments, expected):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--check"], ["--markdown", "--track", "made-up-v1"], ["--html", "--track", "made-up-v1"]]
+    "arguments",
+    [
+        ["--check"],
+        ["--markdown", "--track", "made-up-v1"],
+        ["--html", "--track", "made-up-v1"],
+        ["--markdown", "--published"],
+    ],
 )
 def test_options_that_do_not_go_together(bench, board, arguments):
-    fails(bench("leaderboard", *arguments), 2, "--markdown")
+    fails(bench("leaderboard", *arguments), 2, "--html" if "--html" in arguments else "--markdown")
 
 
-def test_an_entry_of_an_older_track_is_named(bench, board):
+# Bad files: named on stderr, and the other rows are there.
+
+
+def test_an_entry_of_an_older_track_is_skipped_and_fails_the_check(bench, board):
     entry = make_entry("prune50", track="digits-linf-v1")
     older = entry.track.model_copy(update={"finetune_images": 1})
     path = save_entry(entry.model_copy(update={"track": older}), board)
-    sentence = f"{path.name} was measured under another version of digits-linf-v1"
-    fails(bench("leaderboard"), 2, sentence)
-    fails(bench("leaderboard", "--markdown", "--check"), 2, sentence)
+    code, out, err = bench("leaderboard")
+    assert code == 0
+    assert "quant8" in out
+    assert err.startswith("skipped: ")
+    assert f"{path.name} was measured under another version of digits-linf-v1" in err
+    assert bench("leaderboard", "--markdown")[0] == 0
+    code, out, err = bench("leaderboard", "--markdown", "--check")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[1] == "error: Not entries: 1 of the files, named above."
 
 
-def test_an_edited_entry_is_named(bench, board):
+def test_an_edited_entry_is_skipped_and_named(bench, board):
     path = board / "made-up-v1" / "bench-digits-cnn--quant8.json"
     path.write_text(path.read_text().replace("..a.x", "....x"))
-    fails(bench("leaderboard"), 2, "bench-digits-cnn--quant8.json is not an entry of this bench: verdicts: ")
+    code, out, err = bench("leaderboard", "--json")
+    assert code == 0
+    assert [row["name"] for row in json.loads(out)["made-up-v1"]] == ["bench-digits-cnn--none"]
+    assert err.count("\n") == 1
+    assert "bench-digits-cnn--quant8.json is not an entry of this bench: verdicts: " in err
 
 
 @pytest.mark.parametrize(
@@ -340,6 +490,9 @@ sys.exit(f"{code} {heavy}" if heavy or code != EXPECTED else 0)
         ("show bench-digits-cnn--quant8", 0),
         ("leaderboard", 0),
         ("leaderboard --json", 0),
+        ("leaderboard --csv", 0),
+        ("compare bench-digits-cnn--quant8 bench-digits-cnn--none", 0),
+        ("list published", 3),
         ("leaderboard --markdown", 0),
         ("leaderboard --html", 0),
         ("plot nothing", 2),

@@ -71,7 +71,6 @@ def test_more_letters_than_the_track_has_images_do_not_load(saved):
     ("where", "to"),
     [
         (("extra",), 1),
-        (("schema_version",), 2),
         (("status",), "verified"),
         (("track", "norm"), "L1"),
         (("verdicts", "attacks"), []),
@@ -201,3 +200,25 @@ def test_entries_from_before_sparsity_still_load(saved):
         assert cost.pop("compressed_bytes", 0) is None
     saved.write_text(json.dumps(record))
     assert load_entry(saved).efficiency.compressed_bytes is None
+
+
+@pytest.mark.parametrize("schema", [0, 2, "1.0", None])
+def test_another_schema_is_named(saved, schema):
+    edit(saved, "schema_version", to=schema)
+    assert f"has schema {schema!r}, and this bench reads schema 1: " in sentence(saved)
+
+
+def test_a_file_that_was_cut_off_is_not_json(saved):
+    saved.write_text(saved.read_text()[:700])
+    assert "is not JSON, or was cut off: EOF while parsing" in sentence(saved)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_a_latency_that_is_no_time_does_not_load(saved, value):
+    edit(saved, "efficiency", "latency", "ratio", to=value)
+    assert "efficiency.latency.ratio: " in sentence(saved)
+
+
+def test_costs_are_not_negative(saved):
+    edit(saved, "efficiency", "bops", to=-1)
+    assert "efficiency.bops: " in sentence(saved)

@@ -2,6 +2,7 @@
 
 import json
 from fractions import Fraction
+from statistics import stdev
 
 import pytest
 from factories import make_entry, make_letters, save_entry
@@ -116,7 +117,7 @@ def test_delta_is_known_for_every_seed():
 
 
 def test_every_untouched_parent_is_its_own_measure():
-    rows = rank([make_entry("none", letters(20)), make_entry("none", letters(19), seed=1)])
+    rows = rank([make_entry("none", letters(20)), make_entry("none", letters(19), seed=1)], by_seed=True)
     assert [row.delta for row in rows] == [None, None]
 
 
@@ -217,3 +218,66 @@ def test_a_partial_entry_does_not_become_whole_by_asking_for_fewer_images(tmp_pa
 def test_a_track_that_the_bench_does_not_know_has_a_board_all_the_same(tmp_path):
     make_entry(track="mine-v1").save(tmp_path)
     assert [row.rank for row in load_boards(tmp_path)["mine-v1"]] == [1]
+
+
+# Costs of the Pareto front:
+
+
+def test_the_front_is_about_the_cost_that_was_asked_for():
+    entries = [make_entry("wide", letters(30), bops=1, width=1.0), make_entry("narrow", letters(20), bops=9, width=0.5)]
+    assert {cost: [row.pareto for row in rank(entries, cost=cost)] for cost in ("bops", "macs", "bytes")} == {
+        "bops": [True, False],
+        "macs": [True, True],
+        "bytes": [True, True],
+    }
+
+
+def test_latency_compares_rows_of_one_machine():
+    slow, fast = make_entry("slow", letters(10)), make_entry("fast", letters(30), bits=32)
+    other, simulated = make_entry("other", letters(5), machine="B"), make_entry("simulated", letters(40), bits=4)
+    rows = rank([slow, fast, other, simulated], cost="latency")
+    assert {row.entry.recipe.name: row.pareto for row in rows} == {
+        "simulated": False,  # nobody knows how fast it would be
+        "fast": True,
+        "slow": False,
+        "other": True,
+    }
+
+
+# Seeds:
+
+
+def test_the_median_seed_stands_for_its_recipe():
+    seeds = [make_entry("quant8", letters(n), seed=seed) for seed, n in enumerate((20, 34, 22))]
+    rows = rank([*seeds, make_entry("quant8-ft", letters(28)), make_entry("none", letters(10))])
+    assert [(row.entry.recipe.name, row.entry.seed, row.rank) for row in rows] == [
+        ("quant8-ft", 0, 1),
+        ("quant8", 2, 2),
+        ("none", 0, 3),
+    ]
+    assert [entry.seed for entry in rows[1].seeds] == [0, 1, 2]
+    assert rows[1].robust_mean == pytest.approx((20 + 34 + 22) / 120)
+    assert rows[1].robust_std == pytest.approx(stdev((0.5, 0.85, 0.55)))
+    assert rows[1].delta == pytest.approx(100 * (10 + 24 + 12) / 120)
+    assert (rows[0].robust_std, len(rows[0].seeds)) == (None, 1)
+
+
+def test_of_two_seeds_the_lower_one_stands():
+    rows = rank([make_entry("quant8", letters(30)), make_entry("quant8", letters(20), seed=1)])
+    assert [(row.entry.seed, row.rank) for row in rows] == [(1, 1)]
+
+
+def test_seeds_that_are_not_ranked_and_other_models_and_settings_stand_alone():
+    entries = [
+        make_entry("quant8", letters(20)),
+        make_entry("quant8", letters(20), seed=1, alarms=(FATAL,)),
+        make_entry("quant8", letters(5, 10), seed=2, n_examples=40),
+        make_entry("quant8", letters(20), seed=3, model="bench:conv8"),
+        make_entry("quant8", letters(20), seed=4, bits=4),
+    ]
+    assert [len(row.seeds) for row in rank(entries)] == [1] * 5
+
+
+def test_each_seed_can_have_a_row_of_its_own():
+    entries = [make_entry("quant8", letters(20)), make_entry("quant8", letters(19), seed=1)]
+    assert [(row.entry.seed, row.rank) for row in rank(entries, by_seed=True)] == [(0, 1), (1, 1)]

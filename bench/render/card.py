@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from statistics import fmean, stdev
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from bench.efficiency import Efficiency
 from bench.entry import Entry
-from bench.render import facts
+from bench.render import facts, numbers
 from bench.render.footnotes import ALARM, PARTIAL
 from bench.render.layout import GUTTER, flow, grid, pairs
 from bench.render.letters import bar
@@ -22,21 +23,29 @@ _WIDEST = 100
 _INDENT = 2
 
 
-def print_entry(entry: Entry, console: Console) -> None:
-    """Print an entry's card, 80 columns or narrower where the terminal is."""
+def print_entry(entry: Entry, console: Console, *, seeds: Sequence[Entry] = ()) -> None:
+    """Print an entry's card, 80 columns or narrower where the terminal is.
+
+    Args:
+        entry: what was measured.
+        console: where to print.
+        seeds: the same under each of its seeds, this one among them.
+    """
     width = min(console.width, _WIDEST)
     colour = console.color_system is not None and not console.no_color
     console.print()
-    for heading, body in _parts(entry, width - _INDENT, colour=colour):
+    for heading, body in _parts(entry, seeds, width - _INDENT, colour=colour):
         if heading:
             console.print(Text(heading, style="cyan"), width=width)
         console.print(Padding(body, (0, 0, 0, _INDENT if heading else 0), expand=False), width=width)
         console.print()
 
 
-def _parts(entry: Entry, width: int, *, colour: bool) -> Iterable[tuple[str, RenderableType]]:
+def _parts(entry: Entry, seeds: Sequence[Entry], width: int, *, colour: bool) -> Iterable[tuple[str, RenderableType]]:
     yield "", _title(entry)
     yield "accuracy", Group(_accuracies(entry.verdicts), Text(), *bar(entry.verdicts, width, colour=colour))
+    if len(seeds) > 1:
+        yield "seeds", _seeds(entry, seeds)
     if entry.verdicts.alarms:
         yield "alarms", pairs(_alarms(entry.verdicts))
     yield "cost of one prediction", _costs(entry.efficiency, entry.parent)
@@ -64,6 +73,22 @@ def _accuracies(verdicts: Verdicts) -> Table:
     for one in facts.accuracies(verdicts):
         percent = Text(one.percent, style="bold")
         table.add_row(Text(one.name), percent, Text(one.interval, style="dim"), Text(one.count, style="dim"))
+    return table
+
+
+def _seeds(entry: Entry, seeds: Sequence[Entry]) -> Table:
+    decimals = numbers.decimals_for(len(entry.verdicts.letters))
+    table = grid(True, True, True, False)
+    table.add_row(*(Text(text, style="dim") for text in ("", "robust", "clean", "")))
+    for one in seeds:
+        cells = [numbers.percent(proportion, decimals) for proportion in (one.verdicts.robust, one.verdicts.clean)]
+        fate = f"{ALARM} not ranked" if one.verdicts.fatal else "this one" if one.seed == entry.seed else ""
+        table.add_row(Text(str(one.seed), style="dim"), *(Text(f"{cell} %") for cell in cells), Text(fate, style="dim"))
+    for name, of in (("mean", fmean), ("± std", stdev)):
+        rates = [[one.verdicts.robust.rate for one in seeds], [one.verdicts.clean.rate for one in seeds]]
+        table.add_row(
+            Text(name, style="dim"), *(Text(f"{100 * of(values):.{decimals}f} %", style="bold") for values in rates)
+        )
     return table
 
 

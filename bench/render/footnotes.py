@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.entry import Entry
-from bench.leaderboard import Row
+from bench.leaderboard import Cost, Row
 from bench.render import numbers
 
 PARETO, ALARM, PARTIAL, SPARSE = "◆", "!", "◐", "∅"
+COST_NAMES: dict[Cost, str] = {"bops": "BOPs", "macs": "MACs", "bytes": "size", "latency": "latency"}
 _RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 
 
@@ -38,12 +39,16 @@ def notes(rows: Sequence[Row]) -> list[Note]:
         )
         found.append(Note(mark="#", text=text))
     if any(row.pareto for row in rows):
-        found.append(
-            Note(
-                mark=PARETO,
-                text="Pareto front: no ranked row beats it in robustness or BOPs without losing in the other.",
-            )
+        price = COST_NAMES[rows[0].cost]
+        where = " Latencies compare only on one machine." if rows[0].cost == "latency" else ""
+        text = f"Pareto front: no ranked row beats it in robustness or {price} without losing in the other.{where}"
+        found.append(Note(mark=PARETO, text=text))
+    if any(len(row.seeds) > 1 for row in rows):
+        text = (
+            "Robust accuracy is the mean over so many seeds, ± its standard deviation (n − 1); "
+            "rank, interval, ◆ and costs are those of the median seed."
         )
+        found.append(Note(mark="±", text=text))
     if any(row.delta is not None for row in rows):
         text = "Robust accuracy minus that of the same model before compression, on the same images."
         found.append(Note(mark="Δ", text=text, column="delta"))
@@ -91,6 +96,11 @@ def _trust_notes(entries: Sequence[Entry]) -> list[Note]:
             text = f"{label(entry)}: {alarm.name} ({fate}): {alarm.evidence.rstrip('.')}."
             notes.append(Note(mark=ALARM, text=text))
     return notes
+
+
+def name_of(row: Row) -> str:
+    """Return what a reader calls a row of the board: of several seeds none is named."""
+    return row.entry.recipe.name if len(row.seeds) > 1 else label(row.entry)
 
 
 def label(entry: Entry) -> str:

@@ -11,7 +11,7 @@ from bench.render.footnotes import Note
 from bench.render.table import Column, Line, Table, board
 
 BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
-_SPECIAL = "\\`*_[]<>|~#"
+_ESCAPES = str.maketrans({letter: f"\\{letter}" for letter in "\\`*_[]<>|~#"})
 
 
 def render_markdown(boards: Mapping[str, Sequence[Row]]) -> str:
@@ -99,4 +99,4 @@ def _note(note: Note) -> str:
 
 
 def _escape(text: str) -> str:
-    return "".join(f"\\{letter}" if letter in _SPECIAL else letter for letter in text)
+    return text.translate(_ESCAPES)

@@ -9,10 +9,10 @@ from typing import Literal
 from bench.entry import Entry
 from bench.leaderboard import Row
 from bench.render import numbers
-from bench.render.footnotes import ALARM, PARETO, PARTIAL, SPARSE, Note, label, machines, notes, raised, share
+from bench.render.footnotes import ALARM, PARETO, PARTIAL, SPARSE, Note, machines, name_of, notes, raised, share
 from bench.threat_model import ThreatModel
 
-Standing = Literal["ranked", "partial", "alarmed"]
+Standing = Literal["ranked", "partial", "alarmed", "published"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,7 @@ class Line:
         name: the entry's name, which is also its file's.
         cells: one text per column, in the columns' order.
         standing: whether the row is ranked, and if not, why.
+        robust: in per cent; what published rows are sorted in by.
         pareto: whether it lies on the Pareto front.
     """
 
@@ -49,6 +50,7 @@ class Line:
     cells: tuple[str, ...]
     standing: Standing
     pareto: bool
+    robust: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +108,7 @@ def board(rows: Sequence[Row]) -> Table:
                 cells=tuple(cells[i] for _, cells in columns),
                 standing=_standing(row.entry),
                 pareto=row.pareto,
+                robust=100 * row.robust_mean,
             )
             for i, row in enumerate(rows)
         ),
@@ -132,7 +135,7 @@ def _standings(rows: Sequence[Row]) -> list[_Cells]:
     return [
         (Column(key="rank", title="#"), [numbers.UNKNOWN if row.rank is None else str(row.rank) for row in rows]),
         (Column(key="mark", title="", right=False), [_mark(row) for row in rows]),
-        (Column(key="recipe", title="recipe", right=False), [label(row.entry) for row in rows]),
+        (Column(key="recipe", title="recipe", right=False), [name_of(row) for row in rows]),
         (
             Column(key="model", title="model", right=False, drop=15 if one_model else 3),
             [row.entry.model for row in rows],
@@ -151,12 +154,15 @@ def _accuracies(rows: Sequence[Row]) -> list[_Cells]:
     # One number of decimals for the whole column, or the eye cannot run down it.
     decimals = numbers.decimals_for(rows[0].entry.track.n_examples)
     columns = [
-        (Column(key="robust", title="robust", unit="%"), [numbers.percent(v.robust, decimals) for v in verdicts]),
+        (Column(key="robust", title="robust", unit="%"), [f"{100 * row.robust_mean:.{decimals}f}" for row in rows]),
         (
             Column(key="interval", title="", unit="±95 %", drop=1),
             [numbers.half_width(v.robust, decimals) for v in verdicts],
         ),
     ]
+    if any(len(row.seeds) > 1 for row in rows):
+        texts = [_spread(row, decimals) for row in rows]
+        columns.append((Column(key="seeds", title="seeds", unit="± std", drop=3), texts))
     if any(v.autoattack != v.robust for v in verdicts):
         texts = [numbers.percent(v.autoattack, decimals) for v in verdicts]
         columns.append((Column(key="autoattack", title="AutoAttack", unit="%", drop=6), texts))
@@ -165,6 +171,11 @@ def _accuracies(rows: Sequence[Row]) -> list[_Cells]:
         (Column(key="delta", title="Δ", unit="points", drop=4), [numbers.points(row.delta, decimals) for row in rows]),
     ]
     return columns
+
+
+def _spread(row: Row, decimals: int) -> str:
+    std = row.robust_std
+    return "" if std is None else f"{len(row.seeds)} ±{100 * std:.{decimals}f}"
 
 
 def _costs(entries: Sequence[Entry]) -> list[_Cells]:

@@ -16,7 +16,7 @@ from bench.render.layout import GUTTER, pairs
 from bench.render.table import Line, Table, board
 
 # Recipe names beyond this give way before figures do.
-_ROOMY_NAME = 28
+_ROOMY_NAME, _ROOMY_PUBLISHED = 28, 42
 _POINTER = "▸"
 _RULE = box.Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
 _SHADES = {"clean": "", "interval": "dim", "model": "dim", "macs": "dim", "parameters": "dim", "rank": "dim"}
@@ -31,10 +31,15 @@ def print_board(rows: Sequence[Row], console: Console, *, highlight: str | None 
         console: where to print.
         highlight: name of the entry to point at, such as the one just measured.
     """
-    if not rows:
+    if rows:
+        print_table(board(rows), console, highlight=highlight)
+    else:
         console.print(Text("No entries yet.", style="dim"))
-        return
-    table = fitting(board(rows), console.width)
+
+
+def print_table(table: Table, console: Console, *, highlight: str | None = None) -> None:
+    """Print a board that is written as text already; see `print_board`."""
+    table = fitting(table, console.width)
     console.print()
     console.print(_title(table))
     console.print()
@@ -94,10 +99,15 @@ def fitting(table: Table, width: int) -> Table:
 def width_of(table: Table) -> int:
     """Return the columns a terminal needs, long recipe names cut short."""
     widths = [
-        min(table.width_of(i), _ROOMY_NAME) if column.key == "recipe" else table.width_of(i)
+        min(table.width_of(i), _roomy(table)) if column.key == "recipe" else table.width_of(i)
         for i, column in enumerate(table.columns)
     ]
     return len(_POINTER) + GUTTER * len(widths) + sum(widths)
+
+
+def _roomy(table: Table) -> int:
+    """Published rows have no costs to give way to, and their names say what was compressed, and how."""
+    return _ROOMY_PUBLISHED if any(line.standing == "published" for line in table.lines) else _ROOMY_NAME
 
 
 def _title(table: Table) -> Text:
@@ -110,7 +120,7 @@ def _grid(table: Table, width: int, highlight: str | None) -> RichTable:
         box=_RULE, show_edge=False, pad_edge=False, padding=(0, GUTTER - 1, 0, 0), border_style="dim", header_style=""
     )
     grid.add_column(width=len(_POINTER), no_wrap=True)
-    spare = width - (width_of(table) - min(_ROOMY_NAME, _recipe_width(table)))
+    spare = width - (width_of(table) - min(_roomy(table), _recipe_width(table)))
     for i, column in enumerate(table.columns):
         heading = Text(column.title, style="bold").append(f"\n{column.unit}", style="not bold dim")
         size = table.width_of(i)

@@ -80,7 +80,7 @@ def test_sparse_rows_are_marked_and_claim_no_fewer_macs() -> None:
 
 
 def test_seeds_tell_measurements_of_one_recipe_apart() -> None:
-    table = board(rank([make_entry("quant8-advft"), make_entry("quant8-advft", seed=1)]))
+    table = board(rank([make_entry("quant8-advft"), make_entry("quant8-advft", seed=1)], by_seed=True))
     assert {line.cells[_at(table, "recipe")] for line in table.lines} == {"quant8-advft", "quant8-advft (seed 1)"}
 
 
@@ -94,3 +94,18 @@ def test_a_dropped_column_takes_its_notes_along_but_never_an_alarm() -> None:
 
 def _at(table: Table, key: str) -> int:
     return [column.key for column in table.columns].index(key)
+
+
+def test_seeds_of_one_recipe_are_one_row_with_mean_and_spread() -> None:
+    seeds = [make_entry("quant8-advft", make_letters(robust), seed=i) for i, robust in enumerate((0.50, 0.53, 0.59))]
+    table = board(rank([*seeds, make_entry("quant8", make_letters(0.1))]))
+    cells = {key: [line.cells[_at(table, key)] for line in table.lines] for key in ("recipe", "robust", "seeds")}
+    assert cells == {"recipe": ["quant8-advft", "quant8"], "robust": ["54.0", "10.0"], "seeds": ["3 ±4.6", ""]}
+    assert [note.mark for note in table.notes].count("±") == 1
+
+
+def test_the_pareto_note_names_the_cost() -> None:
+    entries = [make_entry("quant8", make_letters()), make_entry("none", make_letters(0.3), bits=32)]
+    for cost, word in (("bops", "BOPs"), ("bytes", "size"), ("latency", "Latencies compare only on one machine")):
+        notes = board(rank(entries, cost=cost)).notes  # type: ignore[arg-type]
+        assert [word in note.text for note in notes if note.mark == "◆"] == [True]

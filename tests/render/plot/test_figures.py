@@ -92,7 +92,7 @@ def test_bits_fall_from_left_to_right_and_unsound_rows_are_left_out():
 
 def test_several_seeds_are_one_point():
     entries = [pruned(0.5, robust=share, seed=seed) for seed, share in enumerate((0.4, 0.5, 0.6))]
-    (panel,) = figure("compression", {"made-up-v1": rank(entries)})
+    (panel,) = figure("compression", {"made-up-v1": rank(entries, by_seed=True)})
     robust = panel.lines[0]
     assert [(point.x, point.y) for point in robust.points] == [(50, 50)]
     assert robust.points[0].low < 40

@@ -1,0 +1,43 @@
+"""95 % intervals for the difference of two proportions: of two samples, and of one sample asked twice."""
+
+from __future__ import annotations
+
+import math
+
+from bench.verdicts import Proportion
+
+Interval = tuple[float, float]
+
+
+def unpaired(ours: Proportion, theirs: Proportion) -> Interval:
+    """Return the interval of ours − theirs for independent samples (Newcombe, 1998a, method 10), in [−1, 1]."""
+    return _squared_and_added(ours, theirs, correlation=0.0)
+
+
+def paired(both: int, only_ours: int, only_theirs: int, neither: int) -> Interval:
+    """Return the interval of ours − theirs on the same images (Newcombe, 1998b, method 10), in [−1, 1].
+
+    Args:
+        both: images on which both models are robust.
+        only_ours: images on which only ours is.
+        only_theirs: images on which only theirs is.
+        neither: images on which none is.
+    """
+    total = both + only_ours + only_theirs + neither
+    ours = Proportion(count=both + only_ours, total=total)
+    theirs = Proportion(count=both + only_theirs, total=total)
+    margins = ours.count * (total - ours.count) * theirs.count * (total - theirs.count)
+    product = float(both * neither - only_ours * only_theirs)
+    # A correction for continuity, which never turns a positive correlation into a negative one.
+    product = max(product - total / 2, 0.0) if product > 0 else product
+    return _squared_and_added(ours, theirs, correlation=product / math.sqrt(margins) if margins else 0.0)
+
+
+def _squared_and_added(ours: Proportion, theirs: Proportion, *, correlation: float) -> Interval:
+    (low, high), (their_low, their_high) = ours.interval, theirs.interval
+    a, b = ours.rate - low, their_high - theirs.rate
+    c, d = high - ours.rate, theirs.rate - their_low
+    difference = ours.rate - theirs.rate
+    below = math.sqrt(max(0.0, a * a - 2 * correlation * a * b + b * b))
+    above = math.sqrt(max(0.0, c * c - 2 * correlation * c * d + d * d))
+    return max(-1.0, difference - below), min(1.0, difference + above)
