@@ -289,11 +289,24 @@ def render(results: dict[str, Any]) -> str:
         lines.append(f"| {architecture} | {source} | {size} | {' | '.join(cells)} | {quantised} | {notes} |")
     lines += ["", *footnotes, *([""] if footnotes else []), "## Models of RobustBench that share an architecture", ""]
     lines += [f"- {name}: {', '.join(others[1:])}" for name, others in sorted(aliases.items()) if len(others) > 1]
-    waiting = [name for name in aliases if name not in results["rows"]]
+    waiting = _waiting(results)
     if waiting:
-        lines += ["", "## Not run yet", "", *(f"- {name}" for name in waiting)]
+        lines += ["", "## Not run yet", "", *waiting]
     lines += ["", "## Not built", "", *(f"- {name}: {why}" for name, why in results["zoo"]["broken"].items())]
     return "\n".join(lines) + "\n"
+
+
+def _waiting(results: dict[str, Any]) -> list[str]:
+    """Return a line for each architecture of which ratios are missing."""
+    lines = []
+    for name in (architecture.name for architecture in architectures(results["zoo"])):
+        row = results["rows"].get(name)
+        missing = (
+            [f"{ratio:g}" for ratio in row["chosen"] if str(ratio) not in row["ratios"]] if row else ["all ratios"]
+        )
+        if missing:
+            lines.append(f"- {name}: {', '.join(missing)}")
+    return lines
 
 
 def _cell(row: dict[str, Any], found: dict[str, Any] | None, footnotes: list[str]) -> str:
