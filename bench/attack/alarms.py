@@ -27,6 +27,9 @@ LATE = 2
 # and says that the four were not the last word, not that nobody can know.
 LATECOMERS = {"square": True, "transfer": True, "surrogate": False, "apgd-scaled": False, "square-deployed": True}
 """Attacks that should find next to nothing, and whether a large find is fatal."""
+# Share of the pixels at the box's bounds that may lose their gradient there. Honest networks: none.
+LOST_AT_BOUNDS = 0.05
+JUST_INSIDE = 1e-3
 TOP1_AGREEMENT = 0.995
 # Honest int8 exports stayed within 1.4 times the noise of rounding.
 DRIFT, DRIFT_TO_NOISE = 0.01, 5.0
@@ -55,9 +58,36 @@ def question(subject: Subject, images: Tensor) -> tuple[Alarm, ...]:
             alarms.append(_fatal("batch-dependent", f"one by one, the {name} model's logits differ by {alone:.1%}"))
         if logits.min() >= 0 and (logits.sum(1) - 1).abs().max() < 1e-4:
             alarms.append(_fatal("probabilities", f"the {name} model returns probabilities, expected logits"))
+    if (lost := _lost_at_the_bounds(subject.twin, images)) > LOST_AT_BOUNDS:
+        sentence = (
+            f"{lost:.1%} of the pixels that are 0 or 1 have a gradient only inside the box: does the model clamp?"
+        )
+        alarms.append(_fatal("no-gradient-at-bounds", sentence))
     if any(module.training for module in subject.twin.modules()):
         alarms.append(_fatal("training-mode", "the model was handed over in training mode"))
     return tuple(alarms)
+
+
+def _lost_at_the_bounds(model: nn.Module, images: Tensor) -> float:
+    """Return the share of the pixels at 0 or 1 whose gradient vanishes there, and does not just inside the box.
+
+    Since PyTorch 2.14 `clamp` passes no gradient at its bounds: a model that clamps its input hides the pixels there,
+    and no gradient attack ever moves them.
+    """
+    bound = (images == 0) | (images == 1)
+    here = _margin_gradient(model, images) == 0
+    inside = _margin_gradient(model, images.clamp(JUST_INSIDE, 1 - JUST_INSIDE)) == 0
+    return float((here & ~inside & bound).sum() / bound.sum().clamp_min(1))
+
+
+def _margin_gradient(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the gradient of the difference between the two largest logits, (N, C, H, W); 0 where there is none."""
+    points = images.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        top = model(points).topk(2, dim=1).values
+        margin = (top[:, 0] - top[:, 1]).sum()
+        (gradient,) = torch.autograd.grad(margin, points, allow_unused=True) if margin.requires_grad else (None,)
+    return torch.zeros_like(points) if gradient is None else gradient
 
 
 Answers = Callable[[Classifier, Tensor], tuple[Tensor, Tensor]]
