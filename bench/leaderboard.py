@@ -78,6 +78,10 @@ def rank(entries: Sequence[Entry]) -> list[Row]:
     A row's rank is one more than the number of rows that a paired test (McNemar, 5 %) finds more robust, and never
     better than that of a row above it: rows that the test cannot separate share a rank.
 
+    Robust accuracy is the worst case over all attacks that a row faced. Rows that faced different ones (a compressed
+    model faces more than its parent, an older entry may have faced fewer) are compared as they are: further attacks
+    only ever take images from a row, so the one that faced more is, if anything, placed too low.
+
     Raises:
         UsageError: the entries answer different questions.
     """

@@ -35,9 +35,9 @@ from bench.entry import Agreement
 from bench.model import Subject
 from bench.progress import silent
 from bench.recipe import Ingredients, Meter
+from bench.run.journal import FileJournal
 from bench.stages import raise_alarms, stand_trial
 from bench.threat_model import ThreatModel, parse_eps
-from bench.run.journal import FileJournal
 from bench.verdicts import Verdicts
 
 THREAT = ThreatModel(norm="Linf", eps=parse_eps("0.15"))
