@@ -66,7 +66,8 @@ class Effort(BaseModel):
     Attributes:
         finetune_forward: images that went forward through the model during fine-tuning, its attacks included.
         finetune_backward: images that went backward.
-        attack_forward: images forward during the attack.
+        attack_forward: images forward during the attack, through the model or a network that shows the way to it; and
+            what the judge is shown of an attack on such a network.
         attack_backward: images backward during the attack.
         seconds: wall time by stage.
     """

@@ -8,7 +8,7 @@ import torch
 
 from bench.attack.engine import Trial, run_suite
 from bench.attack.engines import new_engine
-from bench.compress.bake import bake, fold
+from bench.attack.suites import further
 from bench.compress.export import deploy
 from bench.entry import Effort, Entry
 from bench.load.datasets import load_dataset
@@ -29,6 +29,7 @@ from bench.stages import (
     pick_device,
     raise_alarms,
     recipe_record,
+    stand_trial,
 )
 from bench.verdicts import Verdicts
 
@@ -59,12 +60,10 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         artefact = deploy(subject, dataset.image_shape)
         parent_artefact = deploy(Subject(twin=parent, parent=parent, deployed=parent), dataset.image_shape)
         agrees = compare_twin(subject, artefact, examples, device)
-        attacked = bake(fold(subject.twin))
-        deployed = attacked if artefact.classifier is subject.twin else artefact.classifier
 
     with clock.stage("attack"):
         trial = Trial(
-            subject=Subject(twin=attacked, parent=parent, deployed=deployed),
+            subject=stand_trial(subject, artefact, compressed=bool(steps)),
             examples=examples,
             threat=track.threat,
             n_classes=dataset.n_classes,
@@ -74,7 +73,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         )
         report(Event(stage="estimate", note=estimate(trial, track.suite)))
         journal = open_journal(request, trial, artefact)
-        outcome = run_suite(trial, track.suite, journal=journal, report=report)
+        outcome = run_suite(trial, track.suite, further=further(trial.subject), journal=journal, report=report)
         raised = raise_alarms(trial, outcome, agrees)
         agrees = compare_under_attack(agrees, trial, outcome)
 

@@ -160,6 +160,10 @@ def rank(entries: Sequence[Entry], *, cost: Cost = "bops", by_seed: bool = False
     on the same images. Pooling the letters of k seeds would count each image k times as if it were k images, and find
     differences that are not there; the best seed would reward trying often; the median is what one run gives.
 
+    Robust accuracy is the worst case over all attacks that a row faced. Rows that faced different ones (a compressed
+    model faces more than its parent, an older entry may have faced fewer) are compared as they are: further attacks
+    only ever take images from a row, so the one that faced more is, if anything, placed too low.
+
     Args:
         entries: of one track.
         cost: what the Pareto front weighs against robust accuracy; latency compares rows of the same machine only.

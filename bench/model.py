@@ -87,10 +87,12 @@ class Subject:
         twin: what gradients go through; equal to `deployed` up to float rounding.
         parent: the model before compression.
         deployed: what a user would run (an int8 ONNX Runtime session, say); it has the last word.
+        surrogate: the twin with its activations unrounded, one more source of gradients; None where it rounds none.
         sparse: whether zeros in the twin's weights stay zero while it is trained.
     """
 
     twin: nn.Module
     parent: nn.Module
     deployed: Classifier
+    surrogate: nn.Module | None = None
     sparse: bool = False

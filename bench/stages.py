@@ -12,7 +12,10 @@ import torch
 from torch import nn
 
 from bench.attack import alarms
+from bench.attack.beyond import out_of_reach
 from bench.attack.engine import Outcome, Trial, estimate_seconds
+from bench.attack.suites import further
+from bench.compress.bake import bake, fold, unrounded
 from bench.compress.export import Artefact, OnnxClassifier, agreement
 from bench.compress.sealed import unseal
 from bench.dataset import Dataset, Examples
@@ -123,9 +126,27 @@ def compare_under_attack(agrees: Agreement | None, trial: Trial, outcome: Outcom
     return agrees.model_copy(update={"adversarial_n": seen.judged, "adversarial_top1": top1})
 
 
+def stand_trial(subject: Subject, artefact: Artefact, *, compressed: bool) -> Subject:
+    """Return the subject as it is attacked: baked, with what ships as the deployed model.
+
+    Args:
+        subject: as the steps left it.
+        artefact: of its twin.
+        compressed: whether any step was taken; if not, there is no parent but the network itself.
+    """
+    twin = bake(fold(subject.twin))
+    return Subject(
+        twin=twin,
+        parent=bake(subject.parent) if compressed else twin,
+        deployed=twin if artefact.classifier is subject.twin else artefact.classifier,
+        surrogate=unrounded(twin),
+        sparse=subject.sparse,
+    )
+
+
 def estimate(trial: Trial, suite: str) -> str:
     """Say what the attack will cost at most, for people."""
-    seconds = estimate_seconds(trial, suite)
+    seconds = estimate_seconds(trial, suite, further=further(trial.subject))
     amount = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
     return f"at most about {amount}, should all {len(trial.examples):,} images survive"
 
@@ -135,7 +156,8 @@ def open_journal(request: Request, trial: Trial, artefact: Artefact) -> FileJour
     digest = hashlib.sha256(artefact.data)
     for tensor in (trial.examples.images, trial.examples.labels):
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    decisive = (request.track.fingerprint, digest_of_weights(trial.subject.twin), trial.engine.name)
+    weights = (digest_of_weights(trial.subject.twin), digest_of_weights(trial.subject.parent))
+    decisive = (request.track.fingerprint, *weights, trial.engine.name)
     code = (str(request.model), *own_code(request.model), code_digest("attack"))
     digest.update("\n".join((*decisive, *code)).encode())
     journal = FileJournal(cache_dir() / "unfinished" / f"{digest.hexdigest()[:24]}.json")
@@ -148,6 +170,7 @@ def raise_alarms(trial: Trial, outcome: Outcome, agrees: Agreement | None) -> tu
     """Question the networks, and read what the whole attack and the agreement say."""
     images = trial.examples.first(64).pixels().to(trial.device)
     raised = alarms.question(trial.subject, images) + alarms.inspect(outcome, n_classes=trial.n_classes)
+    raised += out_of_reach(trial, outcome)
     return raised + (alarms.disagreement(agrees.top1, agrees.gap, agrees.noise, agrees.n) if agrees else ())
 
 

@@ -47,7 +47,7 @@ class Track(BaseModel):
         norm: "Linf" or "L2".
         eps: radius in units of [0, 1], exact ("8/255").
         n_examples: number of test images attacked; fewer make an entry partial.
-        suite: the attack suite.
+        suite: the attack suite; what is compressed faces further attacks after it (`bench.attack.suites.further`).
         seed: seeds the attacks.
         finetune_images: how many training images a recipe may use for fine-tuning (epochs × images).
         model: the model that is evaluated when the user names none.

@@ -109,7 +109,7 @@ class Verdicts(BaseModel):
 
     @property
     def robust(self) -> Proportion:
-        """Images that survive everything: the figure that ranks."""
+        """Images that survive everything that ran: the figure that ranks, the same as `autoattack` if no more ran."""
         return Proportion(count=self.letters.count(STANDING), total=len(self.letters))
 
     @property

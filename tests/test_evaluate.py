@@ -26,6 +26,7 @@ from bench.track import load_track
 from bench.verdicts import AUTOATTACK, LETTERS
 
 IMAGES = 12
+FACED = (*AUTOATTACK, "transfer", "surrogate", "apgd-scaled", "square-deployed")
 SHORT = BenchEngine(budget=Budget(iterations=20, targets=4, queries=200))
 
 
@@ -119,7 +120,8 @@ def test_fewer_images_make_a_partial_entry(entry):
     assert entry.partial
     assert not entry.ranked
     assert len(entry.verdicts.letters) == sum(entry.verdicts.counts.values()) == IMAGES
-    assert set(entry.verdicts.letters) <= {".", "x", *LETTERS[:4]}
+    assert set(entry.verdicts.letters) <= {".", "x", *LETTERS[:8]}
+    assert entry.verdicts.attacks == FACED
 
 
 def test_w8a8_costs_64_bops_a_mac_and_ships_as_integers(entry):
@@ -156,7 +158,7 @@ def test_the_recipe_the_question_and_the_effort_are_on_record(entry):
 def test_the_same_request_attacks_afresh_and_gives_the_same_letters(entry, tmp_path, untimed, asked):
     again = evaluate(request(), tmp_path, silent)
     assert asked
-    assert asked == list(AUTOATTACK)[: len(asked)]
+    assert asked == list(FACED)[: len(asked)]
     assert again.verdicts == entry.verdicts
     assert again.agreement == entry.agreement
     assert again.effort.attack_forward == entry.effort.attack_forward
@@ -170,7 +172,8 @@ def test_the_second_parent_comes_from_the_cache(entry, cache, tmp_path, untimed,
 
     monkeypatch.setattr(bench.stages, "train", train)
     found = evaluate(request("none"), tmp_path, silent)
-    assert found.verdicts.letters
+    # Nothing was compressed, and its gradients are its own: AutoAttack is enough.
+    assert found.verdicts.attacks == AUTOATTACK
     # What ships is an ONNX file, in float too, and must be the network that was attacked.
     assert found.efficiency.artefact == "onnx-float32"
     assert found.agreement is not None
@@ -189,7 +192,7 @@ def test_nothing_is_asked_twice_of_an_interrupted_attack(entry, cache, tmp_path,
     asked.clear()
     asked.stop_at = ""
     found = evaluate(robust, tmp_path, silent)
-    assert asked == ["fab-t", "square"]
+    assert asked == list(FACED[2:])
     assert journals(cache) == []
     assert load_entry(found.path(tmp_path)) == found
     assert found.effort.finetune_forward == 3 * (1397 // 64) * 64
@@ -203,7 +206,7 @@ def test_nothing_is_asked_twice_of_an_interrupted_attack(entry, cache, tmp_path,
     asked.clear()
     asked.stop_at = ""
     expected = evaluate(dataclasses.replace(robust, fresh=True), tmp_path, silent)
-    assert asked == list(AUTOATTACK)
+    assert asked == list(FACED)
     assert found.verdicts == expected.verdicts
     assert found.effort.attack_forward == expected.effort.attack_forward
     assert journals(cache) == []

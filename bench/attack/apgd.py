@@ -6,6 +6,7 @@ On cross-entropy in one run, or on the targeted difference-of-logits ratio in on
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from bench.attack.search import Answer, Arrivals, Move, Question, choose, likeli
 from bench.attack.suites import Budget
 from bench.threat_model import ThreatModel
 
+Loss = Literal["ce", "scaled", "targeted"]
 RHO, MOMENTUM, FIRST_STEP = 0.75, 0.75, 2.0
 CLEAN, START = 0, 1
 """The first moments of a slot: it asks about the image itself, then about the start of a run."""
@@ -31,6 +33,7 @@ class _Slots:
     low: Tensor  # the corners of the box around the image, under Linf
     high: Tensor
     targets: Tensor  # (S, runs)
+    scale: Tensor  # what the logits are divided by
     run: Tensor
     moment: Tensor  # CLEAN, START, then START + iterations done
     point: Tensor
@@ -49,16 +52,18 @@ class Apgd:
     """Searches for the point of highest loss within the ball, run after run.
 
     Args:
-        targeted: one run of the targeted DLR loss for each target class, instead of one run of cross-entropy.
+        loss: "ce", one run of cross-entropy; "scaled", the same of logits divided by the image's clean margin;
+            "targeted", one run of the targeted DLR loss for each target class.
         threat: norm and eps.
         budget: iterations and targets.
         n_classes: K.
     """
 
-    def __init__(self, *, targeted: bool, threat: ThreatModel, budget: Budget, n_classes: int) -> None:
-        self.targeted, self.linf, self.eps = targeted, threat.norm == "Linf", float(threat.eps)
+    def __init__(self, *, loss: Loss, threat: ThreatModel, budget: Budget, n_classes: int) -> None:
+        self.targeted, self.scaled = loss == "targeted", loss == "scaled"
+        self.linf, self.eps = threat.norm == "Linf", float(threat.eps)
         self.n_classes = n_classes
-        self.runs = min(budget.targets, n_classes - 1) if targeted else 1
+        self.runs = min(budget.targets, n_classes - 1) if self.targeted else 1
         self.iterations = budget.iterations
         self.periods = checkpoints(budget.iterations)
         self.state: _Slots | None = None
@@ -90,7 +95,7 @@ class Apgd:
             images=x, labels=arrivals.labels, keys=arrivals.keys, low=low, high=high, run=count, moment=count.clone(),
             targets=count.view(-1, 1).repeat(1, self.runs), point=x.clone(), previous=x.clone(), best=x.clone(),
             best_gradient=torch.zeros_like(x), best_loss=zeros, checked_loss=zeros.clone(), last_loss=zeros.clone(),
-            ups=count.clone(), halved=count.bool(), step_size=zeros.clone(),
+            ups=count.clone(), halved=count.bool(), step_size=zeros.clone(), scale=torch.ones_like(zeros),
         )  # fmt: skip
         self.state = seat(self.state, gone, fresh)
 
@@ -106,6 +111,8 @@ class Apgd:
         s = self.slots
         labels = s.labels[slots]
         if not self.targeted:
+            if self.scaled:
+                logits = logits / s.scale[slots].to(logits.dtype).unsqueeze(1)
             return functional.cross_entropy(logits, labels, reduction="none")
         return targeted_dlr(logits, labels, s.targets[slots, s.run[slots]])
 
@@ -115,6 +122,8 @@ class Apgd:
         clean, loss = s.moment == CLEAN, answer.loss
         if clean.any() and self.targeted:
             s.targets[clean] = likeliest(answer.logits[clean], self.runs)
+        if self.scaled and clean.any():
+            s.scale[clean] = margin(answer.logits[clean], s.labels[clean])
         better = ~clean & (loss > s.best_loss)
         s.best = choose(better, s.point, s.best)
         s.best_gradient = choose(better, answer.gradient, s.best_gradient)
@@ -215,6 +224,13 @@ def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
         return difference
     top = logits.topk(4, dim=1).values
     return difference / (top[:, 0] - top[:, 2:].mean(1) + 1e-12)
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return how far the true class is ahead, or behind, (N,): a positive size to divide logits (N, K) by."""
+    true = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+    others = logits.scatter(1, labels.unsqueeze(1), -torch.inf).amax(1)
+    return (true - others).abs().nan_to_num(1.0, 1.0, 1.0).clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def per_image_largest(delta: Tensor) -> Tensor:

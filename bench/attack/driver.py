@@ -1,4 +1,4 @@
-"""The bench's own attack engine: AutoAttack's four attacks over slots that are refilled as soon as an image falls.
+"""The bench's own attack engine: AutoAttack's attacks and their kin over slots, refilled as soon as an image falls.
 
 The reference runs a batch to its end although most of its images may have fallen at the first step. Here a slot whose
 image fell, or whose search is over, takes the next image of the test set at once: batches stay full, and no pass is
@@ -12,10 +12,10 @@ import functools
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from bench.attack.apgd import Apgd
+from bench.attack.apgd import Apgd, Loss
 from bench.attack.fab import Fab
 from bench.attack.field import Field, Work
 from bench.attack.probe import Record
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 NAME = "bench 1"
 """Changes whenever a verdict may."""
+APGD_LOSSES: dict[str, Loss] = {
+    "apgd-ce": "ce", "apgd-t": "targeted", "transfer": "ce", "surrogate": "ce", "apgd-scaled": "scaled",
+}  # fmt: skip
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt(3)
 SAVE_EVERY_S, REPORT_EVERY_S = 2.0, 0.2
 PIXELS, FEWEST, MOST = {"cpu": 2**17, "cuda": 2**22}, {"cpu": 16, "cuda": 64}, {"cpu": 256, "cuda": 1024}
@@ -132,9 +135,11 @@ def new_search(attack: str, trial: Trial, budget: Budget) -> Search:
     """
     _, channels, height, width = trial.examples.images.shape
     threat, n_classes = trial.threat, trial.n_classes
-    if attack == "square":
+    if attack in ("square", "square-deployed"):
+        if attack == "square-deployed":
+            budget = replace(budget, queries=min(budget.queries, budget.deployed_queries))
         return Square(threat=threat, budget=budget, image_shape=(channels, height, width))
     if attack == "fab-t":
         return Fab(threat=threat, budget=budget, n_classes=n_classes)
-    targeted = {"apgd-ce": False, "apgd-t": True}[attack]
-    return Apgd(targeted=targeted, threat=threat, budget=budget, n_classes=n_classes)
+    loss = APGD_LOSSES[attack]
+    return Apgd(loss=loss, threat=threat, budget=budget, n_classes=n_classes)

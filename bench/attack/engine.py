@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.attack.driver import BenchEngine
+from bench.attack.guides import guide
 from bench.attack.judge import correct
 from bench.attack.probe import Record
 from bench.attack.suites import SUITES, passes
 from bench.dataset import Examples
 from bench.errors import UsageError
-from bench.model import Subject
+from bench.model import Classifier, Subject
 from bench.progress import Event, Report
 from bench.threat_model import ThreatModel
 from bench.verdicts import LETTERS, MISCLASSIFIED, STANDING
@@ -61,7 +62,7 @@ class Trial:
     """Who is attacked, on which images, within which limits.
 
     Attributes:
-        subject: twin and deployed model.
+        subject: twin and deployed model, and where `further` attacks are to come from them, parent and surrogate.
         examples: the test images under attack.
         threat: what the adversary may do.
         n_classes: number of logits.
@@ -105,15 +106,16 @@ class Outcome:
     records: dict[str, Record] = field(default_factory=dict)
 
 
-def run_suite(trial: Trial, suite: str, *, journal: Journal, report: Report) -> Outcome:
-    """Attack every image with every attack of the suite until it falls.
+def run_suite(trial: Trial, suite: str, *, further: tuple[str, ...] = (), journal: Journal, report: Report) -> Outcome:
+    """Attack every image with every attack of the suite, then with further ones, until it falls.
 
     Guarantees:
         The judge alone decides; what an attack says of itself counts for nothing.
         An attack that crashes stops the evaluation: a failed attack must never read as a robust model.
     """
+    attacks = SUITES[suite] + further
     letters = _clean_letters(trial)
-    for attack, letter in zip(SUITES[suite], LETTERS, strict=False):
+    for attack, letter in zip(attacks, LETTERS, strict=False):
         standing = [i for i, old in enumerate(letters) if old == STANDING]
         known = journal.recall(attack)
         todo = [i for i in standing if i not in known]
@@ -122,8 +124,8 @@ def run_suite(trial: Trial, suite: str, *, journal: Journal, report: Report) -> 
         fallen = {i for i, survived in journal.recall(attack).items() if not survived}
         letters = [letter if old == STANDING and i in fallen else old for i, old in enumerate(letters)]
         report(Event(stage=attack, note=f"standing {letters.count(STANDING)}/{len(letters)}"))
-    records = {attack: Record(**journal.seen(attack)) for attack in SUITES[suite]}
-    return Outcome(attacks=SUITES[suite], letters="".join(letters), records=records)
+    records = {attack: Record(**journal.seen(attack)) for attack in attacks}
+    return Outcome(attacks=attacks, letters="".join(letters), records=records)
 
 
 def _clean_letters(trial: Trial) -> list[str]:
@@ -133,20 +135,32 @@ def _clean_letters(trial: Trial) -> list[str]:
     return [STANDING if ok else MISCLASSIFIED for ok in right.tolist()]
 
 
-def estimate_seconds(trial: Trial, suite: str) -> float:
-    """Return how long the suite takes if every image survives everything: an upper bound, timed on one shard."""
+def estimate_seconds(trial: Trial, suite: str, *, further: tuple[str, ...] = ()) -> float:
+    """Return how long the attacks take if every image survives everything: an upper bound, timed on one shard."""
     shard = list(range(min(TOGETHER, len(trial.examples))))
     images, _ = trial.batch(shard)
-    twin = trial.subject.twin
-    with torch.no_grad():
-        forward = _seconds(lambda: twin(images).sum().item())
-    both = _seconds(lambda: _input_gradient(twin, images))
-    budgets = [passes(attack, trial.n_classes) for attack in SUITES[suite]]
-    total = sum(budget.backward * both + (budget.forward - budget.backward) * forward for budget in budgets)
+    subject = trial.subject
+
+    @torch.no_grad()
+    def forward(network: Classifier) -> float:
+        return _seconds(lambda: network(images).sum().item())
+
+    def both(network: Classifier) -> float:
+        return _seconds(lambda: _input_gradient(network, images))
+
+    twin, differentiated = forward(subject.twin), both(subject.twin)
+    deployed = twin if subject.deployed is subject.twin else forward(subject.deployed)
+    total = 0.0
+    for attack in SUITES[suite] + further:
+        budget, asked = passes(attack, trial.n_classes), guide(attack, subject)
+        # What a foreign guide does not differentiate is what the judge is shown, and puts to twin and deployed model.
+        alone = twin + deployed if asked.foreign else deployed if asked.ask is subject.deployed else twin
+        gradient = both(asked.ask) if asked.foreign else differentiated
+        total += budget.backward * gradient + (budget.forward - budget.backward) * alone
     return total * len(trial.examples) / len(shard)
 
 
-def _input_gradient(model: nn.Module, images: Tensor) -> None:
+def _input_gradient(model: Classifier, images: Tensor) -> None:
     images = images.detach().requires_grad_()
     torch.autograd.grad(model(images).sum(), images)[0].sum().item()
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.attack import randomness
+from bench.attack.guides import guide
 from bench.attack.judge import judge
 from bench.attack.probe import VANISHED, Record
 from bench.attack.search import Answer, Arrivals, Move, Question, Search, seat
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from bench.attack.engine import Trial
 
 SEEN = ("forward", "backward", "zero_gradients", "broken_gradients", "broken_logits", "judged", "disagreed")
-_JUDGED = SEEN.index("judged")
+_FORWARD, _JUDGED = SEEN.index("forward"), SEEN.index("judged")
 
 
 @dataclass(kw_only=True)
@@ -26,9 +27,9 @@ class Work:
     """What was really computed, in vain or not.
 
     Attributes:
-        forward: images that went forward through the twin.
+        forward: images that went forward through the network that was asked.
         backward: images that went backward.
-        seconds: spent inside the twin; on an accelerator, spent launching it.
+        seconds: spent inside that network; on an accelerator, spent launching it.
     """
 
     forward: int = 0
@@ -65,6 +66,7 @@ class Field:
 
     def __init__(self, trial: Trial, attack: str, search: Search, *, room: int, work: Work) -> None:
         self.trial, self.attack, self.search, self.room, self.work = trial, attack, search, room, work
+        self.guide = guide(attack, trial.subject)
         self.register: _Register | None = None
         self.gone = torch.zeros(0, dtype=torch.int64, device=trial.device)
 
@@ -100,8 +102,9 @@ class Field:
         seen = self.register.seen
         seen.index_add_(0, question.slots, counts * move.counted.unsqueeze(1))
         fallen = torch.zeros_like(move.done)
-        if len(move.offered) or bool(move.claims.any()):
-            fallen = self._hear(question, move)
+        claims = move.counted if self.guide.foreign else move.claims
+        if len(move.offered) or bool(claims.any()):
+            fallen = self._hear(question, move, claims)
         self.gone = (fallen | move.done).nonzero().flatten()
         if not len(self.gone):
             return []
@@ -109,10 +112,10 @@ class Field:
         records = [Record(**dict(zip(SEEN, row, strict=True))) for row in seen[self.gone].tolist()]
         return [Through(*each) for each in zip(numbers, survived, records, strict=True)]
 
-    def _hear(self, question: Question, move: Move) -> Tensor:
+    def _hear(self, question: Question, move: Move, claims: Tensor) -> Tensor:
         """Let the judge see what the attack claims and offers; return which slots fall, (S,) bool."""
         assert self.register is not None
-        claimed = move.claims.nonzero().flatten()
+        claimed = claims.nonzero().flatten()
         slots = torch.cat([question.slots[claimed], move.offered])
         proposals = torch.cat([question.points[claimed], move.offers])
         originals, labels = self.search.images[slots], self.search.labels[slots]
@@ -123,10 +126,12 @@ class Field:
         tally = torch.stack([torch.ones_like(slots), disagreed.to(slots)], 1)
         for part in (slice(0, len(claimed)), slice(len(claimed), None)):
             self.register.seen[slots[part], _JUDGED:] = tally[part]
+        if self.guide.foreign:  # an attack that knows the subject has paid for what it claims
+            self.register.seen[:, _FORWARD].index_add_(0, slots, tally[:, 0])
         return fallen
 
     def _answer(self, question: Question) -> tuple[Answer, Tensor]:
-        """Return what the twin says, and for each row what is counted, (R, len(SEEN))."""
+        """Return what the network asked says, and for each row what is counted, (R, len(SEEN))."""
         points, wanted = question.points, question.differentiate
         both = wanted.nonzero().flatten()
         if 0 < len(both) == len(points):
@@ -157,7 +162,7 @@ class Field:
     def _classify(self, points: Tensor) -> Tensor:
         """Return logits."""
         start = time.perf_counter()
-        logits: Tensor = self.trial.subject.twin(points)
+        logits = self.guide.ask(points)
         self.work.seconds += time.perf_counter() - start
         self.work.forward += len(points)
         return logits.to(points.dtype)
@@ -167,7 +172,7 @@ class Field:
         start = time.perf_counter()
         points = points.detach().requires_grad_()
         with torch.enable_grad():
-            logits = self.trial.subject.twin(points)
+            logits = self.guide.ask(points)
             loss = self.search.loss(logits, slots)
             # A network that cuts the graph has no gradient; the alarms will say so.
             (gradient,) = torch.autograd.grad(loss.sum(), points, allow_unused=True) if loss.requires_grad else (None,)

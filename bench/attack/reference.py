@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from bench.attack.driver import BenchEngine
 from bench.attack.judge import judge
 from bench.attack.probe import Probe, Record
 from bench.attack.suites import passes
 from bench.errors import UsageError
 from bench.progress import Event, Report
 from bench.threat_model import ThreatModel
+from bench.verdicts import AUTOATTACK
 
 if TYPE_CHECKING:
     from bench.attack.engine import Trial
@@ -116,9 +118,11 @@ class ReferenceEngine:
 
     Attributes:
         propose: the attacks.
+        others: runs the attacks that the package does not have.
     """
 
     propose: Propose = propose
+    others: BenchEngine = field(default_factory=BenchEngine)
 
     @property
     def name(self) -> str:
@@ -133,6 +137,9 @@ class ReferenceEngine:
         Raises:
             UsageError: fewer classes than the package's targeted loss needs.
         """
+        if attack not in AUTOATTACK:
+            yield from self.others(trial, attack, images, report)
+            return
         if trial.n_classes < 4:
             raise UsageError(
                 f"Expected at least 4 classes for the reference's targeted loss, got {trial.n_classes}; "

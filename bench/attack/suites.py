@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bench.model import Subject
 from bench.verdicts import AUTOATTACK
 
 
@@ -15,11 +16,13 @@ class Budget:
         iterations: of APGD, and of FAB, per target class.
         targets: classes that APGD-T and FAB-T aim at, the likeliest first; fewer where there are fewer.
         queries: of Square.
+        deployed_queries: of Square on the deployed model, which may well run on a slower machine than its twin.
     """
 
     iterations: int = 100
     targets: int = 9
     queries: int = 5000
+    deployed_queries: int = 1000
 
 
 STANDARD = Budget()
@@ -39,6 +42,22 @@ class Passes:
 
 
 SUITES: dict[str, tuple[str, ...]] = {"standard": AUTOATTACK}
+FOREIGN = ("transfer", "surrogate")
+"""Attacks that ask another network than the subject; the judge is shown every point that they try."""
+
+
+def further(subject: Subject) -> tuple[str, ...]:
+    """Return what a compressed subject faces after its track's suite, each attack for a blind spot of the suite.
+
+    transfer: APGD-CE on the parent, whose gradients no compression has touched; for any subject that has a parent.
+    surrogate: APGD-CE on the twin with unrounded activations: neither rounding nor clipping blocks a gradient.
+    apgd-scaled: APGD-CE on logits divided by the clean image's margin: no softmax saturates (after Yu & Xu, CVPR 2023).
+    square-deployed: Square's queries put to the deployed model itself, which may be weaker than its twin.
+    """
+    attacks = ["transfer"] if subject.parent is not subject.twin else []
+    attacks += ["surrogate", "apgd-scaled"] if subject.surrogate is not None else []
+    attacks += ["square-deployed"] if subject.deployed is not subject.twin else []
+    return tuple(attacks)
 
 
 def passes(attack: str, n_classes: int) -> Passes:
@@ -55,4 +74,9 @@ def passes(attack: str, n_classes: int) -> Passes:
         # bench engine may have asked for a gradient in vain.
         "fab-t": Passes(forward=203 * targets + 1, backward=151 * targets),
         "square": Passes(forward=5003, backward=0),
+        "apgd-scaled": Passes(forward=102, backward=101),
+        # The judge is shown each of the 102 points and the strongest once more.
+        "transfer": Passes(forward=205, backward=101),
+        "surrogate": Passes(forward=205, backward=101),
+        "square-deployed": Passes(forward=1003, backward=0),
     }[attack]

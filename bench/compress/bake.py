@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, WeightQuantizer
+from bench.compress.ranges import MinMax
 from bench.compress.trace import attribute, fold_batch_norm
 
 
@@ -31,6 +32,25 @@ def bake(model: nn.Module) -> nn.Module:
         if isinstance(module, ActivationQuantizer):
             module.settle()
     return baked
+
+
+def unrounded(model: nn.Module) -> nn.Module | None:
+    """Return a copy whose activations are left as they are, its weights as rounded as ever: a surrogate's gradients.
+
+    Straight-through gradients stop where a range clips, and belong to points that lie half a step aside; the copy's do
+    neither, and no rounding hides a small step from it.
+
+    Args:
+        model: a baked twin, or any float model.
+
+    Returns:
+        None where nothing is rounded but weights: the copy would be the model itself.
+    """
+    surrogate = copy.deepcopy(model)
+    quantizers = [module for module in surrogate.modules() if isinstance(module, ActivationQuantizer)]
+    for quantizer in quantizers:
+        quantizer.observer = MinMax()  # waiting to be calibrated, it lets everything through
+    return surrogate if quantizers else None
 
 
 def fold(model: nn.Module) -> nn.Module:

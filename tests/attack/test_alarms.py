@@ -100,6 +100,34 @@ def test_square_beats_white_box_warns_above_one_and_convicts_above_five_per_cent
     assert [alarm.fatal for alarm in found] == ([] if fatal is None else [fatal])
 
 
+@pytest.mark.parametrize(
+    ("attack", "fallen", "fatal"),
+    [
+        ("transfer", 10, None),
+        ("transfer", 11, False),
+        ("transfer", 51, True),
+        ("surrogate", 51, False),
+        ("apgd-scaled", 51, False),
+        ("square-deployed", 51, True),
+    ],
+)
+def test_late_finds_warn_and_those_without_the_twin_convict(attack, fallen, fatal):
+    found = inspect(Outcome(attacks=(*AUTOATTACK, attack), letters="e" * fallen + "." * (1000 - fallen)), n_classes=10)
+    expected = [] if fatal is None else [(f"{attack}-beats-white-box", fatal)]
+    assert [(alarm.name, alarm.fatal) for alarm in found] == expected
+
+
+@pytest.mark.parametrize(("fallen", "alarms"), [(2, 0), (3, 1)])
+def test_an_image_or_two_that_fall_late_prove_nothing(fallen, alarms):
+    assert len(inspect(outcome("d" * fallen + "." * (20 - fallen)), n_classes=10)) == alarms
+
+
+def test_what_a_foreign_network_does_is_not_held_against_the_subject():
+    seen = {attack: Record(backward=9, broken_gradients=1, broken_logits=1) for attack in ("transfer", "surrogate")}
+    found = inspect(Outcome(attacks=(*AUTOATTACK, *seen), letters="." * 20, records=seen), n_classes=10)
+    assert found == ()
+
+
 @pytest.mark.parametrize(("zero", "alarms"), [(5, 0), (6, 1)])
 def test_zero_gradients_count_on_the_margin_losses_only(zero, alarms):
     saturated = Record(forward=100, backward=100, zero_gradients=100)

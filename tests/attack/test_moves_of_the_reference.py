@@ -74,7 +74,8 @@ def ask(search):
 def test_apgd_climbs_as_the_reference_does(monkeypatch, norm, targeted):
     """From the same start to the same best points, past six checkpoints, with every point on the way."""
     threat = THREATS[norm]
-    search = Apgd(targeted=targeted, threat=threat, budget=Budget(iterations=ITERATIONS, targets=1), n_classes=6)
+    loss = "targeted" if targeted else "ce"
+    search = Apgd(loss=loss, threat=threat, budget=Budget(iterations=ITERATIONS, targets=1), n_classes=6)
     search.seat(torch.zeros(0, dtype=torch.int64), arrivals())
     ask(search)
     start = search.slots.point.clone()
@@ -112,7 +113,7 @@ def _double(make):
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 def test_apgd_starts_on_the_surface_of_the_ball(norm):
-    search = Apgd(targeted=False, threat=THREATS[norm], budget=Budget(), n_classes=6)
+    search = Apgd(loss="ce", threat=THREATS[norm], budget=Budget(), n_classes=6)
     middle = torch.full((40, *SHAPE), 0.5)
     search.seat(
         torch.zeros(0, dtype=torch.int64),
