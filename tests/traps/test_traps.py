@@ -144,12 +144,15 @@ def test_the_parent_breaks_a_masked_child(undefended, digits, tmp_path, broken):
     assert "transfer-beats-white-box" in [alarm.name for alarm in verdicts.alarms if alarm.fatal]
 
 
-def test_an_integer_model_that_is_not_its_twin_is_convicted(undefended, defended, digits, tmp_path):
-    """The attack climbs on a robust twin while something else ships."""
-    subject, _ = integers(undefended, digits)
-    apart = agreement(bake(defended), subject.deployed, digits.test.pixels())
-    twin = bake(defended)
-    verdicts = judged(Subject(twin=twin, parent=twin, deployed=subject.deployed), digits, tmp_path, apart)
+@pytest.fixture(scope="module")
+def shipped(defended, digits) -> tuple[Subject, Agreement]:
+    return integers(defended, digits)
+
+
+def test_an_integer_model_that_is_not_its_twin_is_convicted(undefended, shipped, digits, tmp_path):
+    twin, deployed = bake(undefended), shipped[0].deployed
+    apart = agreement(twin, deployed, digits.test.pixels())
+    verdicts = judged(Subject(twin=twin, parent=twin, deployed=deployed), digits, tmp_path, apart)
     assert "twin-disagrees" in [alarm.name for alarm in verdicts.alarms if alarm.fatal]
 
 
@@ -159,9 +162,8 @@ def test_an_honest_adversarially_trained_model_raises_no_alarm(defended, digits,
     assert verdicts.robust.count > 0.4 * IMAGES
 
 
-def test_its_honest_w8a8_version_raises_none_either(defended, digits, tmp_path):
-    subject, agrees = integers(defended, digits)
-    verdicts = judged(subject, digits, tmp_path, agrees)
+def test_its_honest_w8a8_version_raises_none_either(shipped, digits, tmp_path):
+    verdicts = judged(shipped[0], digits, tmp_path, shipped[1])
     assert verdicts.attacks[4:] == ("transfer", "surrogate", "apgd-scaled", "square-deployed")
     assert verdicts.alarms == ()
     assert verdicts.robust.count > 0.4 * IMAGES
