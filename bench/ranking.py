@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 
 from bench.verdicts import LETTERS, MISCLASSIFIED, STANDING, most_losses
+
+MANY = 1000
+"""From so many rows on, pairs of rows are counted by numpy."""
 
 _FLAGS = str.maketrans(dict.fromkeys(LETTERS + MISCLASSIFIED, "0") | {STANDING: "1"})
 
@@ -40,16 +43,46 @@ def ranks(rows: Sequence[Mask], n: int) -> list[int]:
     groups = [(count, [row.bits for row in group]) for count, group in groupby(rows, key=lambda row: row.count)]
     above = list(accumulate((len(bits) for _, bits in groups), initial=0))
     better: list[int] = []
+    sharing = _sharing([row.bits for row in rows], n)
     for place, (count, members) in enumerate(groups):
         certain, doubtful = _split(groups, place, n)
-        for bits in members:
-            found = above[certain]
-            for leader, most in doubtful:
-                overlap = count - most  # the trailing row may win at most `most` images alone
-                # map, not a loop: this line runs millions of times on a board of thousands
-                found += sum(map(overlap.__le__, map(int.bit_count, map(bits.__and__, groups[leader][1]))))
-            better.append(found)
+        # The trailing row may win at most `most` images alone, so it shares all its others with the leader.
+        leaders = [(slice(above[leader], above[leader + 1]), count - most) for leader, most in reversed(doubtful)]
+        shared = sharing(slice(above[place], above[place + 1]), leaders) if leaders else [0] * len(members)
+        better += [above[certain] + found for found in shared]
     return list(accumulate((found + 1 for found in better), max))
+
+
+def _sharing(masks: Sequence[int], n: int) -> Callable[[slice, Sequence[tuple[slice, int]]], list[int]]:
+    """Return what counts, for each of some rows, the leaders it shares at least so many images with.
+
+    Its leaders are slices that follow each other, each with the number to be shared. Thousands of rows make millions of
+    pairs: those are left to numpy, which a smaller board does not wait for.
+    """
+
+    def plainly(rows: slice, leaders: Sequence[tuple[slice, int]]) -> list[int]:
+        return [
+            sum((bits & other).bit_count() >= least for others, least in leaders for other in masks[others])
+            for bits in masks[rows]
+        ]
+
+    if len(masks) < MANY:
+        return plainly
+    import numpy as np
+
+    if not hasattr(np, "bitwise_count"):  # numpy 1
+        return plainly
+    width = -(-n // 64)
+    words = np.frombuffer(b"".join(bits.to_bytes(8 * width, "little") for bits in masks), np.uint64)
+    table = np.ascontiguousarray(words.reshape(len(masks), width).T)
+
+    def at_once(rows: slice, leaders: Sequence[tuple[slice, int]]) -> list[int]:
+        others = table[:, leaders[0][0].start : leaders[-1][0].stop]
+        least = np.repeat([least for _, least in leaders], [who.stop - who.start for who, _ in leaders])
+        shared = (np.bitwise_count(others & row[:, None]).sum(0, dtype=np.int32) for row in table.T[rows])
+        return [int(np.count_nonzero(counts >= least)) for counts in shared]
+
+    return at_once
 
 
 def _split(groups: Sequence[tuple[int, list[int]]], place: int, n: int) -> tuple[int, list[tuple[int, int]]]:

@@ -5,6 +5,7 @@ from itertools import accumulate
 
 import pytest
 
+from bench import ranking
 from bench.ranking import Mask, front, ranks
 from bench.verdicts import compare, exact, most_losses
 
@@ -14,9 +15,11 @@ def slow_ranks(rows):
     return list(accumulate(better, max))
 
 
+@pytest.mark.parametrize("many", [1, 1000])
 @pytest.mark.parametrize("n", [1, 8, 60, 400])
 @pytest.mark.parametrize("seed", range(3))
-def test_ranks_are_those_of_testing_every_pair(n, seed):
+def test_ranks_are_those_of_testing_every_pair(n, seed, many, monkeypatch):
+    monkeypatch.setattr(ranking, "MANY", many)  # by numpy, and without
     rng = random.Random(seed)
     base = [rng.random() for _ in range(n)]  # images are hard or easy for everybody, as they are
     rows = []
