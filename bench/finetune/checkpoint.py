@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,9 +75,11 @@ def restore(course: Course, folder: Path) -> int:
     Guarantees:
         Nothing in the file is executed.
     """
+    if not (folder / _FILE).is_file():
+        return 0
     try:
         state = torch.load(folder / _FILE, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):  # none, or not ours: training starts afresh
+    except Exception:  # a damaged file may raise anything, and costs no more than starting afresh
         return 0
     course.model.load_state_dict(state["model"])
     course.optimizer.load_state_dict(state["optimizer"])
