@@ -68,7 +68,7 @@ def evaluate(
         with watching(console(stderr=True)) as report:
             entry = evaluate(request, board, report)
     except KeyboardInterrupt as interrupt:
-        way_on = "The same command goes on: a finished model is kept, the attack where it stopped; fine-tuning repeats."
+        way_on = "The same command goes on: fine-tuning after its last whole epoch, the attack where it stopped."
         raise InterruptedRunError(f"Interrupted. {way_on}") from interrupt
     _present(entry, board, as_json=as_json)
 

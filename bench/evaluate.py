@@ -98,6 +98,9 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
             attack_forward=sum(record.forward for record in outcome.records.values()),
             attack_backward=sum(record.backward for record in outcome.records.values()),
             seconds=clock.seconds,
+            finetune_seconds=round(made.meter.seconds, 2),
+            finetune_peak_bytes=made.meter.peak_bytes,
+            train_images=len(dataset.train),
         ),
         provenance=here(device_name(device)),
     )

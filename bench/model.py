@@ -89,6 +89,7 @@ class Subject:
         deployed: what a user would run (an int8 ONNX Runtime session, say); it has the last word.
         surrogate: the twin with its activations unrounded, one more source of gradients; None where it rounds none.
         sparse: whether zeros in the twin's weights stay zero while it is trained.
+        uncompressed: the parent after fine-tuning that came before any compression; None where there was none.
     """
 
     twin: nn.Module
@@ -96,3 +97,9 @@ class Subject:
     deployed: Classifier
     surrogate: nn.Module | None = None
     sparse: bool = False
+    uncompressed: nn.Module | None = None
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The network as it was before it was compressed: fine-tuned, if it was, else the parent itself."""
+        return self.parent if self.uncompressed is None else self.uncompressed

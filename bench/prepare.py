@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import shutil
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
@@ -51,16 +53,20 @@ def prepare(
     """Apply the recipe to the parent; or find the model that the same question has given before.
 
     Guarantees:
-        The network that is returned is the one in the folder, not the one that the steps left in memory.
+        The network that is returned is the one in the folder, not the one that the steps left in memory. Fine-tuning
+        that was interrupted goes on after its last whole epoch, and gives the same weights as one that was not.
 
     Raises:
         UsageError: a step refuses the subject it is given; the sentence names the step.
     """
-    folder = cache_dir() / "compressed" / _key(request, parent, steps, dataset, device)
+    key = _key(request, parent, steps, dataset, device)
+    folder, unfinished = cache_dir() / "compressed" / key, cache_dir() / "unfinished-training" / key
     kept = None if request.fresh else _recall(folder, device)
     if kept is not None:
         report(Event(stage="compress", note="the model of an earlier run, from the cache (--fresh makes it again)"))
         return _prepared(kept, parent)
+    if request.fresh:
+        shutil.rmtree(unfinished, ignore_errors=True)
     meter, started = Meter(), time.perf_counter()
     ingredients = Ingredients(
         train=dataset.train,
@@ -70,6 +76,7 @@ def prepare(
         device=device,
         report=report,
         meter=meter,
+        checkpoints=unfinished,
     )
     subject = take_steps(Subject(twin=parent, parent=parent, deployed=parent), steps, request.recipe, ingredients)
     seconds = round(time.perf_counter() - started, 2)
@@ -81,11 +88,12 @@ def prepare(
         "steps": list(settings(steps, request.recipe)),
         "seed": request.seed,
         "sparse": subject.sparse,
-        "finetuning": asdict(meter),
+        "finetuning": dataclasses.asdict(meter),
         "seconds": seconds,
     }
     try:
         seal(subject.twin, dataset.image_shape, about, folder)
+        shutil.rmtree(unfinished, ignore_errors=True)
     except UsageError as error:
         report(Event(stage="compress", note=f"cannot be saved, so it is attacked as it is in memory: {error}"))
         return Prepared(subject=subject, digest=None, meter=meter, seconds=seconds)
@@ -98,10 +106,11 @@ def take_steps(subject: Subject, steps: tuple[Step, ...], recipe: Recipe, ingred
     Raises:
         UsageError: a step refuses the subject it is given; the sentence names the step.
     """
-    for table, step in zip(recipe.steps, steps, strict=True):
+    for position, (table, step) in enumerate(zip(recipe.steps, steps, strict=True)):
         ingredients.report(Event(stage=table["step"]))
+        own = ingredients.checkpoints and ingredients.checkpoints / str(position)
         try:
-            subject = step(subject, ingredients)
+            subject = step(subject, dataclasses.replace(ingredients, checkpoints=own))
         except UsageError as error:
             raise UsageError(f"Recipe {recipe.name}, step {table['step']}: {error}") from error
     return subject
@@ -161,6 +170,7 @@ def _key(request: Request, parent: nn.Module, steps: tuple[Step, ...], dataset: 
         "budget": request.track.finetune_images,
         "threat": (request.track.norm, str(request.track.eps)),
         "train": (dataset.name, list(train.images.shape), hashlib.sha256(some.cpu().numpy().tobytes()).hexdigest()),
+        "labels": hashlib.sha256(train.labels.cpu().numpy().tobytes()).hexdigest(),
         "code": code_digest("compress", "finetune"),
         "device": device.type,
     }

@@ -34,23 +34,36 @@ STEPS = Registry(
         "low-rank": "bench.compress.low_rank:LowRank",
         "finetune-clean": "bench.finetune.clean:FinetuneClean",
         "finetune-adversarial": "bench.finetune.adversarial:FinetuneAdversarial",
+        "finetune-trades": "bench.finetune.trades:FinetuneTrades",
+        "finetune-fast": "bench.finetune.fast:FinetuneFast",
+        "finetune-distill": "bench.finetune.distill:FinetuneDistill",
     },
 )
 
 
 @dataclass(kw_only=True)
 class Meter:
-    """Counts what fine-tuning costs, in images rather than seconds.
+    """Counts what fine-tuning costs: images, and what they took of this machine.
 
     Attributes:
         images: training images gone through, counted against the track's budget.
-        forward: images forward through the network, attacks included.
+        forward: images forward through the network, those of attacks, checks and a teacher included.
         backward: images backward.
+        seconds: wall time of whole epochs; what an interruption lost is not in it.
+        peak_bytes: most memory held while fine-tuning: the device's, or the process's resident memory on a CPU, which
+            includes what came before; None where the system does not tell.
     """
 
     images: int = 0
     forward: int = 0
     backward: int = 0
+    seconds: float = dataclasses.field(default=0.0, compare=False)
+    peak_bytes: int | None = dataclasses.field(default=None, compare=False)
+
+    def passes(self, images: int, *, forward: int, backward: int) -> None:
+        """Count a batch of so many images, so many times forward and backward."""
+        self.forward += images * forward
+        self.backward += images * backward
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +78,7 @@ class Ingredients:
         device: where to work.
         report: tells whoever watches how far the work is.
         meter: counts images forward and backward.
+        checkpoints: where a step leaves what an interruption must not lose, a folder of its own; None for nowhere.
     """
 
     train: Examples
@@ -74,6 +88,7 @@ class Ingredients:
     device: torch.device
     report: Report
     meter: Meter
+    checkpoints: Path | None = None
 
 
 class Step(Protocol):

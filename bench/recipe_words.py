@@ -21,12 +21,17 @@ _COMPRESSIONS = (
 )
 
 
+_CORNERS = ("prune50", "prune90", "quant8", "quant4", "prune50-quant8")
+_OTHER_OBJECTIVES = ("trades", "fast", "nfgsm", "distill")
+
+
 def listed_names() -> list[str]:
     """Return the names worth listing: each kind of compression by itself, then fine-tuned clean, then adversarially.
 
-    Any other sequence of the same words is a recipe, too.
+    A few of them come with the other objectives, too. Any other sequence of the same words is a recipe as well.
     """
-    return ["none", *(name + end for name in _COMPRESSIONS[1:] for end in ("", "-ft", "-advft"))]
+    tried = [name + end for name in _COMPRESSIONS[1:] for end in ("", "-ft", "-advft")]
+    return ["none", *tried, *(f"{name}-{objective}" for name in _CORNERS for objective in _OTHER_OBJECTIVES)]
 
 
 def spell(name: str) -> tuple[str, list[Table]] | None:
@@ -76,9 +81,13 @@ _WORDS: dict[str, Callable[..., tuple[str, Table]]] = {
     r"quant1w": lambda: _quantize(1, 8),
     r"ft": lambda: ("clean fine-tuning", {"step": "finetune-clean"}),
     r"advft": lambda: ("adversarial fine-tuning", {"step": "finetune-adversarial"}),
+    r"trades": lambda: ("fine-tuning with TRADES", {"step": "finetune-trades"}),
+    r"fast": lambda: ("single-step adversarial fine-tuning", {"step": "finetune-fast"}),
+    r"nfgsm": lambda: ("single-step adversarial fine-tuning with noise", {"step": "finetune-fast", "kind": "noise"}),
+    r"distill": lambda: ("distillation from the uncompressed network", {"step": "finetune-distill"}),
 }
 
 
 def words() -> Iterator[str]:
     """Yield the words as people write them."""
-    yield from ("pruneNN", "sparseNN", "nm24", "lowrankNN", "quantB", "quant1w", "ft", "advft")
+    yield from ("pruneNN", "sparseNN", "nm24", "lowrankNN", "quantB", "quant1w", "ft", "advft", *_OTHER_OBJECTIVES)

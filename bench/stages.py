@@ -24,7 +24,8 @@ from bench.entry import Agreement, RecipeRecord
 from bench.errors import MissingError, UsageError
 from bench.files import cache_dir
 from bench.finetune.clean import cross_entropy
-from bench.finetune.loop import Descent, train
+from bench.finetune.descent import Descent
+from bench.finetune.loop import train
 from bench.load.architectures.schedule import Schedule
 from bench.load.layout import channels_last
 from bench.load.models import load_model

@@ -61,6 +61,9 @@ def test_recipes_do_what_their_names_say():
         assert ("prune-channels" in steps) == any(part.startswith("prune") for part in parts)
         assert ("finetune-clean" in steps) == ("ft" in parts)
         assert ("finetune-adversarial" in steps) == ("advft" in parts)
+        for objective in ("trades", "distill"):
+            assert (f"finetune-{objective}" in steps) == (objective in parts)
+        assert ("finetune-fast" in steps) == ("fast" in parts or "nfgsm" in parts)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +204,7 @@ def test_an_unknown_step_names_the_place_and_is_answered_with_the_nearest():
 def test_an_unknown_recipe_is_answered_with_the_nearest():
     assert sentence(lambda: load_recipe("quant8-advtf")) == (
         "There is no recipe 'quant8-advtf'. Did you mean 'quant8-advft'? Words: pruneNN, sparseNN, nm24, "
-        "lowrankNN, quantB, quant1w, ft, advft."
+        "lowrankNN, quantB, quant1w, ft, advft, trades, fast, nfgsm, distill."
     )
 
 

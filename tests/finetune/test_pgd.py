@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench.finetune.adversarial import pgd
+from bench.finetune.pgd import pgd
 from bench.threat_model import ThreatModel, parse_eps
 
 THREATS = [ThreatModel(norm="Linf", eps=parse_eps("8/255")), ThreatModel(norm="L2", eps=parse_eps("0.5"))]
