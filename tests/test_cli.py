@@ -461,7 +461,7 @@ def test_evaluate_json_is_the_entry(bench, board, monkeypatch):
 
 def test_an_interrupted_run_says_how_to_go_on(bench, board, monkeypatch):
     measured(monkeypatch, KeyboardInterrupt())
-    fails(bench("evaluate", "--recipe", "none"), 130, "The same command goes on: fine-tuning after its last whole epoch")
+    fails(bench("evaluate", "--recipe", "none"), 130, "goes on: fine-tuning after its last whole epoch")
 
 
 # Start-up:
