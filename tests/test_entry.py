@@ -8,7 +8,7 @@ import pytest
 from factories import make_entry, save_entry
 from pydantic import ValidationError
 
-from bench.entry import Entry, load_entry
+from bench.entry import Effort, Entry, load_entry
 from bench.errors import UsageError
 from bench.recipe import load_recipe, override
 from bench.verdicts import Alarm
@@ -201,3 +201,12 @@ def test_entries_from_before_sparsity_still_load(saved):
         assert cost.pop("compressed_bytes", 0) is None
     saved.write_text(json.dumps(record))
     assert load_entry(saved).efficiency.compressed_bytes is None
+
+
+def test_relative_cost_counts_passes_against_twenty_epochs_of_pgd7():
+    effort = Effort(finetune_forward=0, finetune_backward=0, attack_forward=0, attack_backward=0, seconds={})
+    assert effort.relative_cost is None
+    scratch = 20 * 8 * 1000
+    paid = {"finetune_forward": scratch, "finetune_backward": scratch, "train_images": 1000}
+    assert effort.model_copy(update=paid).relative_cost == 1.0
+    assert effort.model_copy(update=paid | {"finetune_backward": 0}).relative_cost == 0.5
