@@ -8,7 +8,7 @@ import pytest
 from factories import make_entry, save_entry
 from pydantic import ValidationError
 
-from bench.entry import Entry, load_entry
+from bench.entry import Effort, Entry, load_entry
 from bench.errors import UsageError
 from bench.recipe import load_recipe, override
 from bench.verdicts import Alarm
@@ -222,3 +222,12 @@ def test_a_latency_that_is_no_time_does_not_load(saved, value):
 def test_costs_are_not_negative(saved):
     edit(saved, "efficiency", "bops", to=-1)
     assert "efficiency.bops: " in sentence(saved)
+
+
+def test_relative_cost_counts_passes_against_twenty_epochs_of_pgd7():
+    effort = Effort(finetune_forward=0, finetune_backward=0, attack_forward=0, attack_backward=0, seconds={})
+    assert effort.relative_cost is None
+    scratch = 20 * 8 * 1000
+    paid = {"finetune_forward": scratch, "finetune_backward": scratch, "train_images": 1000}
+    assert effort.model_copy(update=paid).relative_cost == 1.0
+    assert effort.model_copy(update=paid | {"finetune_backward": 0}).relative_cost == 0.5
