@@ -184,7 +184,7 @@ def test_an_honest_model_raises_none(request, digits, ingredients, short, traine
         artefact = deploy(subject, (1, 8, 8))
         assert artefact.kind == "onnx-int8"
         agrees = agreement(subject.twin, artefact.classifier, digits.test.pixels())
-        assert names(agrees.top1, agrees.gap, agrees.noise, agrees.n) == []
+        assert disagreement(agrees.top1, agrees.gap, agrees.noise, agrees.n) == ()
         subject = Subject(twin=bake(subject.twin), parent=network, deployed=artefact.classifier)
     else:
         subject = whole(bake(network))
