@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from urllib.parse import quote
 
 from bench.errors import UsageError
@@ -98,5 +99,6 @@ def _note(note: Note) -> str:
     return f"- {_escape(note.mark)} {_escape(note.text)}"
 
 
+@lru_cache(maxsize=4096)  # a large board says the same thing in many rows
 def _escape(text: str) -> str:
     return text.translate(_ESCAPES)
