@@ -10,7 +10,8 @@ from bench.attack.suites import Budget
 from bench.dataset import Dataset
 from bench.finetune.adversarial import FinetuneAdversarial
 from bench.finetune.clean import cross_entropy
-from bench.finetune.loop import Descent, train
+from bench.finetune.descent import Descent
+from bench.finetune.loop import train
 from bench.load.architectures import build
 from bench.load.datasets import load_digits
 from bench.model import Subject

@@ -6,7 +6,8 @@ import torch
 from bench.compress.quantize import Quantize
 from bench.finetune.adversarial import FinetuneAdversarial, pgd
 from bench.finetune.clean import FinetuneClean, cross_entropy
-from bench.finetune.loop import Descent, train
+from bench.finetune.descent import Descent
+from bench.finetune.loop import train
 from bench.load.architectures import build
 from bench.load.datasets import load_digits
 from bench.model import Subject

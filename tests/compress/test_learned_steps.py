@@ -14,7 +14,8 @@ from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, Weight
 from bench.compress.quantize import Quantize
 from bench.compress.ranges import MinMax, weight_scale
 from bench.finetune.clean import FinetuneClean, cross_entropy
-from bench.finetune.loop import Descent, _optimizer, train
+from bench.finetune.descent import Descent, new_optimizer
+from bench.finetune.loop import train
 from bench.load.architectures import build
 from bench.measure.macs import count_macs
 from bench.measure.size import count_parameters
@@ -194,7 +195,7 @@ def test_a_learned_step_is_no_parameter_of_the_network(conv, ingredients):
 def test_a_learned_step_is_not_decayed_and_follows_the_cosine(conv, ingredients):
     twin = Quantize(weight_bits=2, learn_steps=True)(conv, ingredients()).twin
     for optimizer in ("sgd", "adamw"):
-        weights, steps = _optimizer(twin, Descent(optimizer=optimizer, weight_decay=0.3)).param_groups
+        weights, steps = new_optimizer(twin, Descent(optimizer=optimizer, weight_decay=0.3)).param_groups
         assert (weights["weight_decay"], steps["weight_decay"]) == (0.3, 0.0)
         assert {id(p) for p in steps["params"]} == {id(p) for p in grid_parameters(twin)}
         assert len(weights["params"]) + len(steps["params"]) == len(list(twin.parameters()))
