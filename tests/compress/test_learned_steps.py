@@ -199,7 +199,7 @@ def test_a_learned_step_is_not_decayed_and_follows_the_cosine(conv, ingredients)
         assert (weights["weight_decay"], steps["weight_decay"]) == (0.3, 0.0)
         assert {id(p) for p in steps["params"]} == {id(p) for p in grid_parameters(twin)}
         assert len(weights["params"]) + len(steps["params"]) == len(list(twin.parameters()))
-    assert len(_optimizer(ConvNet(), Descent()).param_groups) == 1
+    assert len(new_optimizer(ConvNet(), Descent()).param_groups) == 1
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
