@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from bench import files
 from bench.errors import MissingError
@@ -124,7 +125,8 @@ def test_offline(monkeypatch, value, expected):
 
 def test_one_process_writes_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "PATIENCE_S", 0.1)
-    with locked(tmp_path), pytest.raises(MissingError, match="Another process keeps writing"), locked(tmp_path):
+    another = FileLock(tmp_path.resolve() / ".lock")
+    with another, pytest.raises(MissingError, match="Another process keeps writing"), locked(tmp_path):
         pass
     with locked(tmp_path):
         write_text(tmp_path / "entry.json", "mine")
