@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.attack import randomness
-from bench.attack.search import Answer, Arrivals, Move, Question, choose, likeliest, per_image, seat, unit
+from bench.attack.search import Answer, Arrivals, Move, Question, Seated, choose, likeliest, per_image, seat, unit
 from bench.attack.suites import Budget
 from bench.threat_model import ThreatModel
 
@@ -48,7 +48,7 @@ class _Slots:
     step_size: Tensor
 
 
-class Apgd:
+class Apgd(Seated[_Slots]):
     """Searches for the point of highest loss within the ball, run after run.
 
     Args:
@@ -66,23 +66,6 @@ class Apgd:
         self.runs = min(budget.targets, n_classes - 1) if self.targeted else 1
         self.iterations = budget.iterations
         self.periods = checkpoints(budget.iterations)
-        self.state: _Slots | None = None
-
-    @property
-    def slots(self) -> _Slots:
-        """The table; there is one as soon as somebody was seated."""
-        assert self.state is not None
-        return self.state
-
-    @property
-    def images(self) -> Tensor:
-        """The originals, (S, C, H, W)."""
-        return self.slots.images
-
-    @property
-    def labels(self) -> Tensor:
-        """Their classes, (S,)."""
-        return self.slots.labels
 
     def seat(self, gone: Tensor, arrivals: Arrivals) -> None:
         """Give free slots to new images."""

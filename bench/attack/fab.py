@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.attack.hyperplane import to_hyperplane
-from bench.attack.search import Answer, Arrivals, Move, Question, choose, likeliest, seat
+from bench.attack.search import Answer, Arrivals, Move, Question, Seated, choose, likeliest, seat
 from bench.attack.suites import Budget
 from bench.threat_model import ThreatModel
 
@@ -32,7 +32,7 @@ class _Slots:
     distance: Tensor  # from the original to that
 
 
-class Fab:
+class Fab(Seated[_Slots]):
     """Searches for the nearest adversarial point, target class after target class.
 
     A step needs the gradient at a point, and the class of the point it leads to. Where the last step did not cross the
@@ -48,23 +48,6 @@ class Fab:
     def __init__(self, *, threat: ThreatModel, budget: Budget, n_classes: int) -> None:
         self.threat, self.eps = threat, float(threat.eps)
         self.iterations, self.runs = budget.iterations, min(budget.targets, n_classes - 1)
-        self.state: _Slots | None = None
-
-    @property
-    def slots(self) -> _Slots:
-        """The table; there is one as soon as somebody was seated."""
-        assert self.state is not None
-        return self.state
-
-    @property
-    def images(self) -> Tensor:
-        """The originals, (S, C, H, W)."""
-        return self.slots.images
-
-    @property
-    def labels(self) -> Tensor:
-        """Their classes, (S,)."""
-        return self.slots.labels
 
     def seat(self, gone: Tensor, arrivals: Arrivals) -> None:
         """Give free slots to new images."""

@@ -7,12 +7,44 @@ computes, counts and judges. So every slot may be at another iteration, and a fr
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 State = TypeVar("State")
+
+
+class Originals(Protocol):
+    """What every table of slots holds of the images in them."""
+
+    images: Tensor
+    labels: Tensor
+
+
+Table = TypeVar("Table", bound=Originals)
+
+
+class Seated(Generic[Table]):
+    """The part that all searches share: a table of slots, which is there as soon as somebody was seated."""
+
+    state: Table | None = None
+
+    @property
+    def slots(self) -> Table:
+        """The table."""
+        assert self.state is not None
+        return self.state
+
+    @property
+    def images(self) -> Tensor:
+        """The originals, (S, C, H, W)."""
+        return self.slots.images
+
+    @property
+    def labels(self) -> Tensor:
+        """Their classes, (S,)."""
+        return self.slots.labels
 
 
 @dataclass(frozen=True, kw_only=True)

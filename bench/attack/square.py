@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.attack import randomness
-from bench.attack.search import Answer, Arrivals, Move, Question, choose, seat
+from bench.attack.search import Answer, Arrivals, Move, Question, Seated, choose, seat
 from bench.attack.squares_l2 import PatchesL2
 from bench.attack.squares_linf import PatchesLinf
 from bench.attack.suites import Budget
@@ -61,7 +61,7 @@ class _Slots:
     marks: Tensor
 
 
-class Square:
+class Square(Seated[_Slots]):
     """Changes a patch of the best point, and keeps the change when it brings the margin down.
 
     Queries whose patch changes nothing are passed over. With room in the batch a slot asks about several queries at
@@ -80,25 +80,8 @@ class Square:
         self.sizes = patch_sizes(budget.queries, image_shape, linf=linf)
         patches = PatchesLinf if linf else PatchesL2
         self.patches: Patches = patches(float(threat.eps), image_shape, self.sizes.unique().tolist())
-        self.state: _Slots | None = None
         self.ahead = self.sizes.new_zeros(0)
         self.position = self.ahead
-
-    @property
-    def slots(self) -> _Slots:
-        """The table; there is one as soon as somebody was seated."""
-        assert self.state is not None
-        return self.state
-
-    @property
-    def images(self) -> Tensor:
-        """The originals, (S, C, H, W)."""
-        return self.slots.images
-
-    @property
-    def labels(self) -> Tensor:
-        """Their classes, (S,)."""
-        return self.slots.labels
 
     def seat(self, gone: Tensor, arrivals: Arrivals) -> None:
         """Give free slots to new images."""
