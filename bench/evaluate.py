@@ -13,6 +13,7 @@ from bench.compress.export import deploy
 from bench.entry import Effort, Entry
 from bench.load.datasets import load_dataset
 from bench.model import Subject
+from bench.parent import load_parent
 from bench.prepare import prepare
 from bench.progress import Event, Report
 from bench.provenance import here
@@ -23,7 +24,6 @@ from bench.stages import (
     compare_under_attack,
     device_name,
     estimate,
-    load_parent,
     measure,
     open_journal,
     pick_device,
