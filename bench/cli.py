@@ -12,6 +12,7 @@ import typer
 from bench.commands.boards import compare, leaderboard
 from bench.commands.names import list_, show
 from bench.commands.output import Board, Json, complain, console, print_json
+from bench.commands.train import train
 from bench.errors import BenchError, InterruptedRunError
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def evaluate(
     _present(entry, board, as_json=as_json)
 
 
+app.command()(train)
 app.command(name="list")(list_)
 app.command()(show)
 app.command()(compare)

@@ -14,7 +14,7 @@ from bench.entry import Effort, Entry
 from bench.load.datasets import load_dataset
 from bench.model import Subject
 from bench.parent import load_parent
-from bench.pgd20 import pgd20
+from bench.pgd20 import beats_the_suite, pgd20
 from bench.prepare import prepare
 from bench.progress import Event, Report
 from bench.provenance import here
@@ -32,7 +32,7 @@ from bench.stages import (
     recipe_record,
     stand_trial,
 )
-from bench.verdicts import Verdicts
+from bench.verdicts import Proportion, Verdicts
 
 
 def evaluate(request: Request, board: Path, report: Report) -> Entry:
@@ -75,8 +75,8 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         report(Event(stage="estimate", note=estimate(trial, track.suite)))
         journal = open_journal(request, trial, artefact)
         outcome = run_suite(trial, track.suite, further=further(trial.subject), journal=journal, report=report)
-        weaker, beaten = pgd20(trial, outcome)
-        raised = raise_alarms(trial, outcome, agrees) + beaten
+        stand_pgd20 = pgd20(trial)
+        raised = raise_alarms(trial, outcome, agrees) + beats_the_suite(stand_pgd20, outcome)
         agrees = compare_under_attack(agrees, trial, outcome)
 
     with clock.stage("measure"):
@@ -91,7 +91,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         sealed=made.digest,
         engine=engine.name,
         verdicts=Verdicts.of(attacks=outcome.attacks, letters=outcome.letters, alarms=raised),
-        pgd20=weaker,
+        pgd20=Proportion(count=sum(stand_pgd20), total=len(stand_pgd20)),
         agreement=agrees,
         efficiency=efficiency,
         parent=parent_efficiency,

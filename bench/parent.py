@@ -35,9 +35,7 @@ def load_parent(request: Request, dataset: Dataset, device: torch.device, report
     threat, task = request.track.threat, task_of(dataset, request.track.threat)
 
     def fit(network: nn.Module, schedule: Schedule) -> None:
-        checkpoints = cache_dir() / "unfinished-training" / cached_path(request.model.name, task).stem
-        fit_schedule(network, schedule, dataset, threat, device, report, checkpoints)
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        fit_and_resume(request.model.name, network, schedule, dataset, threat, device, report)
 
     network = load_model(request.model, task, trust=request.trust, fit=fit, unseal=_open)
     return channels_last(network, dataset.image_shape).to(device)
@@ -52,6 +50,22 @@ def task_of(dataset: Dataset, threat: ThreatModel) -> Task:
         norm=threat.norm,
         eps=threat.eps,
     )
+
+
+def fit_and_resume(
+    name: str,
+    network: nn.Module,
+    schedule: Schedule,
+    dataset: Dataset,
+    threat: ThreatModel,
+    device: torch.device,
+    report: Report,
+) -> Meter:
+    """Train as `fit_schedule` does, with checkpoints that outlive an interruption, and not the end."""
+    folder = cache_dir() / "unfinished-training" / cached_path(name, task_of(dataset, threat), schedule).stem
+    meter = fit_schedule(network, schedule, dataset, threat, device, report, folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    return meter
 
 
 def fit_schedule(

@@ -7,26 +7,27 @@ import torch
 from bench.attack.engine import TOGETHER, Outcome, Trial
 from bench.attack.judge import judge
 from bench.finetune.pgd import pgd
-from bench.verdicts import STANDING, Alarm, Proportion
+from bench.verdicts import STANDING, Alarm
 
 STEPS, STEP_RATIO = 20, 0.1
 """Of Thorsteinsson et al., 2024 (arXiv 2403.09441): steps of a tenth of eps, from the image itself."""
 
 
-def pgd20(trial: Trial, outcome: Outcome) -> tuple[Proportion, tuple[Alarm, ...]]:
-    """Attack every image by PGD-20 (Madry et al., 2018) through the twin, and have both networks judge.
+def pgd20(trial: Trial) -> list[bool]:
+    """Attack every image by PGD-20 (Madry et al., 2018) through the twin; say which stand, as both networks judge."""
+    return torch.cat([_standing(trial, list(part)) for part in _parts(len(trial.examples))]).tolist()
 
-    Returns:
-        How many images stand, and a warning where an image falls that stood the whole suite. The verdicts stay as they
-        are: no letter depends on an attack that is only there to be compared with.
+
+def beats_the_suite(standing: list[bool], outcome: Outcome) -> tuple[Alarm, ...]:
+    """Warn where an image falls to PGD-20 that stood the whole suite.
+
+    The verdicts stay as they are: no letter depends on an attack that is only there to be compared with.
     """
-    standing = torch.cat([_standing(trial, list(part)) for part in _parts(len(trial.examples))]).tolist()
-    proportion = Proportion(count=sum(standing), total=len(standing))
     missed = sum(letter == STANDING and not stood for letter, stood in zip(outcome.letters, standing, strict=True))
     if not missed:
-        return proportion, ()
+        return ()
     sentence = f"{missed} of the images that stood the whole suite fall to PGD-20"
-    return proportion, (Alarm(name="pgd-20-beats-suite", fatal=False, evidence=sentence),)
+    return (Alarm(name="pgd-20-beats-suite", fatal=False, evidence=sentence),)
 
 
 def _parts(n: int) -> list[range]:

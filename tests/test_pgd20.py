@@ -9,7 +9,7 @@ from torch import nn
 from bench.attack.engine import Outcome, Trial
 from bench.dataset import Examples
 from bench.model import Subject
-from bench.pgd20 import pgd20
+from bench.pgd20 import beats_the_suite, pgd20
 from bench.threat_model import ThreatModel
 
 SIDE, N = 8, 60
@@ -31,27 +31,28 @@ def line():
     return network.eval(), Examples(images=images, labels=(values + bias > 0).long()), margin
 
 
-def asked(line, letters, eps="0.01"):
-    network, examples, _ = line
-    subject = Subject(twin=network, parent=network, deployed=network)
-    threat = ThreatModel(norm="Linf", eps=Fraction(eps))
-    trial = Trial(subject=subject, examples=examples, threat=threat, n_classes=2, seed=0, device=torch.device("cpu"))
-    return pgd20(trial, Outcome(attacks=("apgd-ce",), letters=letters))
+def trial(network, examples):
+    return Trial(
+        subject=Subject(twin=network, parent=network, deployed=network),
+        examples=examples,
+        threat=ThreatModel(norm="Linf", eps=Fraction("0.01")),
+        n_classes=2,
+        seed=0,
+        device=torch.device("cpu"),
+    )
 
 
 def test_a_linear_classifier_keeps_what_the_closed_form_says(line):
-    margin = line[2]
-    expected = int((margin > 0.01).sum())
-    assert 0 < expected < N
+    network, examples, margin = line
+    expected = (margin > 0.01).tolist()
+    assert 0 < sum(expected) < N
     assert not ((margin - 0.01).abs() < 1e-6).any()
-    standing, alarms = asked(line, "".join("." if m > 0.01 else "a" for m in margin))
-    assert (standing.count, standing.total) == (expected, N)
-    assert alarms == ()
+    assert pgd20(trial(network, examples)) == expected
 
 
-def test_images_that_only_pgd_breaks_are_an_alarm(line):
-    fallen = int((line[2] <= 0.01).sum())
-    _, (alarm,) = asked(line, "." * N)
-    assert alarm.name == "pgd-20-beats-suite"
-    assert not alarm.fatal
-    assert alarm.evidence.startswith(f"{fallen} of the images")
+def test_images_that_only_pgd_breaks_are_an_alarm():
+    stood = [True, False, False, True]
+    (alarm,) = beats_the_suite(stood, Outcome(attacks=("apgd-ce",), letters=".a.."))
+    assert (alarm.name, alarm.fatal) == ("pgd-20-beats-suite", False)
+    assert alarm.evidence.startswith("1 of the images")
+    assert beats_the_suite(stood, Outcome(attacks=("apgd-ce",), letters=".aa.")) == ()

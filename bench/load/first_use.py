@@ -19,8 +19,10 @@ from bench.load.checkpoints import fill, read_state_dict
 from bench.model import Task
 
 
-def trained(name: str, task: Task, fit: Callable[[nn.Module, Schedule], None]) -> nn.Module:
-    """Return the network `name`, from the cache or trained now by `fit` and cached.
+def trained(
+    name: str, task: Task, fit: Callable[[nn.Module, Schedule], None], schedule: Schedule | None = None
+) -> nn.Module:
+    """Return the network `name`, from the cache or trained now by `fit` and cached; by its own schedule unless told.
 
     Guarantees:
         Fresh weights depend on the schedule's seed alone, and the caller's random state is left as it was.
@@ -28,8 +30,8 @@ def trained(name: str, task: Task, fit: Callable[[nn.Module, Schedule], None]) -
     Raises:
         UsageError: training ended in weights that are not finite.
     """
-    schedule = SCHEDULES[name]
-    path = cached_path(name, task)
+    schedule = schedule or SCHEDULES[name]
+    path = cached_path(name, task, schedule)
     network = fresh(name, task, schedule.seed)
     if path.is_file():
         try:
@@ -52,15 +54,16 @@ def fresh(name: str, task: Task, seed: int) -> nn.Module:
         return build(name, task.image_shape, task.n_classes)
 
 
-def cached_path(name: str, task: Task) -> Path:
+def cached_path(name: str, task: Task, schedule: Schedule | None = None) -> Path:
     """Return where the trained network lives; every setting that shapes it is in the file's name."""
+    schedule = schedule or SCHEDULES[name]
     key = {
         "architecture": name,
         "dataset": task.dataset,
         "image_shape": list(task.image_shape),
         "n_classes": task.n_classes,
-        "schedule": asdict(SCHEDULES[name]),
-        "threat": (task.norm, str(task.eps)) if SCHEDULES[name].adversarial else None,
+        "schedule": asdict(schedule),
+        "threat": (task.norm, str(task.eps)) if schedule.adversarial else None,
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     return cache_dir() / "models" / f"{name}-{task.dataset}-{digest}.safetensors"
