@@ -16,12 +16,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bench.compress.fake_quant import is_quantized
 from bench.compress.prune_importance import Importance, Scorer, make_scorer, rank_together
 from bench.compress.prune_transformers import free_widths
+from bench.compress.repair import repair
 from bench.errors import UsageError
 from bench.flop_counter import macs_during
 from bench.progress import Event
 
 if TYPE_CHECKING:
-    from bench.compress.prune_structure import Unit
+    from bench.compress.prune_structure import Removed, Unit
     from bench.model import Subject
     from bench.recipe import Ingredients
 
@@ -49,7 +50,10 @@ class PruneChannels:
             ratios above 0.9, keeps less than half of its uniform share).
         round_to: keep a multiple of so many channels, and at least as many (8 runs faster on most CPUs).
         taylor_images: training images from which "taylor" takes gradients.
-        recalibration_images: training images on which batch-norm statistics are measured again; 0 leaves them.
+        recalibration_images: training images on which batch-norm statistics are measured again, and which `repair`
+            looks at; 0 leaves both.
+        repair: in a network without norms, whether layers are rescaled so that their channels keep the means and
+            standard deviations they had (REPAIR; Jordan et al., 2023). Without it a deep one may not even learn again.
     """
 
     ratio: float = 0.5
@@ -58,6 +62,7 @@ class PruneChannels:
     round_to: int | None = None
     taylor_images: int = 512
     recalibration_images: int = 1024
+    repair: bool = True
 
     def __post_init__(self) -> None:
         if not 0.0 < self.ratio < 1.0:
@@ -91,19 +96,27 @@ class PruneChannels:
         seed = int(torch.randint(2**31, (1,), generator=ingredients.generator))
         score = make_scorer(self.importance, model, ingredients, self.taylor_images, seed)
         try:
-            model, note = self._pruned(model, probe, score, inside=False), ""
+            narrow, kept, note = *self._pruned(model, probe, score, inside=False), ""
         except _DoesNotFitError:
             # Shortcuts without parameters (option A) tie stages of different widths; what lies inside a block is free.
-            model, note = self._pruned(model, probe, score, inside=True), ", inside blocks only"
-        after = self._check_cost(model, probe, before)
+            narrow, kept, note = *self._pruned(model, probe, score, inside=True), ", inside blocks only"
+        after = self._check_cost(narrow, probe, before)
         order = torch.randperm(len(train), generator=ingredients.generator)[: self.recalibration_images]
-        recalibrate_batch_norm(model, train.pixels(order.to(train.images.device)).to(device))
+        images = train.pixels(order.to(train.images.device)).to(device)
+        recalibrate_batch_norm(narrow, images)
+        if self.repair:
+            repair(narrow, model, kept, images)
         saved = f"MACs {before.macs:,} → {after.macs:,}, parameters {before.parameters:,} → {after.parameters:,}"
         ingredients.report(Event(stage="prune-channels", note=saved + note))
-        return dataclasses.replace(subject, twin=model.eval(), deployed=model)
+        return dataclasses.replace(subject, twin=narrow.eval(), deployed=narrow)
 
-    def _pruned(self, whole: nn.Module, probe: Tensor, score: Scorer, *, inside: bool) -> nn.Module:
-        """Return a narrower copy; with `inside`, only layers that share no channels with others are touched."""
+    def _pruned(
+        self, whole: nn.Module, probe: Tensor, score: Scorer, *, inside: bool
+    ) -> tuple[nn.Module, dict[str, list[int]]]:
+        """Return a narrower copy, and the outputs that are left of layers that lost some.
+
+        With `inside`, only layers that share no channels with others are touched.
+        """
         # Imported late: torch-pruning takes a second to import.
         from bench.compress.prune_proof import inputs_of, removes_what_it_says
         from bench.compress.prune_structure import analyse
@@ -128,7 +141,8 @@ class PruneChannels:
                 f"Cannot prune channels of {_name(model)}: torch-pruning does not follow its structure "
                 f"({type(error).__name__}: {_first_line(error)}); choose another architecture."
             ) from error
-        return model
+        silenced = [outputs for group in structure.channels for outputs in group.silenced]
+        return model, _left(whole, silenced)
 
     def _counts(self, units: Sequence[Unit]) -> list[int]:
         """Return how many channels each unit keeps."""
@@ -158,6 +172,15 @@ class PruneChannels:
                 "architecture."
             )
         return after
+
+
+def _left(whole: nn.Module, silenced: Sequence[Removed]) -> dict[str, list[int]]:
+    """Return the outputs that layers have left, by name; a layer may have lost some several times."""
+    left: dict[str, list[int]] = {}
+    for lost in silenced:
+        before = left.get(lost.layer, list(range(len(whole.get_submodule(lost.layer).weight))))  # type: ignore[arg-type]
+        left[lost.layer] = [channel for place, channel in enumerate(before) if place not in set(lost.index)]
+    return left
 
 
 def _narrow(units: Sequence[Unit], counts: Sequence[int]) -> None:

@@ -58,7 +58,7 @@ def removes_what_it_says(before: nn.Module, after: nn.Module, removed: Iterable[
             assert isinstance(layer, _ConvNd | nn.Linear)
             inputs = left.get(loss.layer, torch.arange(inputs_of(layer)))
             going = torch.zeros(len(inputs), dtype=torch.bool)
-            going[list(loss.inputs)] = True
+            going[list(loss.index)] = True
             _zero_inputs(layer, inputs[going].to(images.device))
             left[loss.layer] = inputs[~going]
         whole, pruned = _without_statistics(before), _without_statistics(copy.deepcopy(after))

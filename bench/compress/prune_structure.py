@@ -48,15 +48,15 @@ class Unit(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Removed:
-    """Inputs that a layer lost.
+    """Inputs or outputs that a layer lost.
 
     Attributes:
         layer: its name in the model.
-        inputs: their indices before.
+        index: their indices before.
     """
 
     layer: str
-    inputs: tuple[int, ...]
+    index: tuple[int, ...]
 
 
 @dataclass(kw_only=True)
@@ -70,16 +70,18 @@ class ChannelGroup:
     copies: int
     scores: Tensor
     removed: list[Removed] = field(default_factory=list)
+    silenced: list[Removed] = field(default_factory=list)
 
     def keep(self, n: int) -> None:
-        """Remove all but the best `n` channels, in place, and note which inputs of which layers went."""
+        """Remove all but the best `n` channels, and note which inputs (`removed`) and outputs (`silenced`) went."""
         worst = self.scores.topk(len(self.scores) - n, largest=False).indices
         places = torch.cat([worst + copy * len(self.scores) for copy in range(self.copies)])
         group = self.graph.get_pruning_group(self.root, self.remover, places.sort().values.tolist())
         names = self.graph._module2name
         for dep, index in group:
-            if dep.handler in _READS:
-                self.removed.append(Removed(layer=names[dep.target.module], inputs=tuple(index)))
+            for handlers, lost in ((_READS, self.removed), (_WRITES, self.silenced)):
+                if dep.handler in handlers:
+                    lost.append(Removed(layer=names[dep.target.module], index=tuple(index)))
         norms = [(dep.target.module, index) for dep, index in group if isinstance(dep.target.module, nn.LayerNorm)]
         affine = [_without(norm, index) for norm, index in norms]
         group.prune()

@@ -258,5 +258,5 @@ def test_the_proof_knows_which_inputs_went(inputs, clean):
     pruned[1].weight, pruned[1].bias = (nn.Parameter(p.detach()[[0, 2]]) for p in (whole[1].weight, whole[1].bias))
     pruned[2].weight, pruned[2].bias = (nn.Parameter(p.detach()[[0, 2]]) for p in (whole[2].weight, whole[2].bias))
     pruned[3].weight = nn.Parameter(whole[3].weight.detach()[:, [0, 2]])
-    removed = [Removed(layer="3", inputs=inputs)]
+    removed = [Removed(layer="3", index=inputs)]
     assert removes_what_it_says(whole, pruned, removed, torch.rand(2, 3, 2, 2)) is clean
