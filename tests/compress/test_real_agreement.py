@@ -76,7 +76,8 @@ def attacked(model: nn.Module, images: Tensor) -> Tensor:
         ("conv8", 1000, {}),
         ("conv8", 1000, {"learn_steps": True, "range": "mse"}),
         ("resnet20", 1000, {}),
-        ("resnet18", 200, {}),  # a thousand take a quarter of an hour on one core
+        ("resnet18", 200, {}),
+        pytest.param("resnet18", 1000, {}, marks=pytest.mark.slow),  # a quarter of an hour on one core
     ],
 )
 def test_real_and_adversarial_images_get_the_same_answers(name, n, more):
