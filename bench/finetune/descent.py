@@ -18,7 +18,7 @@ class Descent:
     """Settings that every fine-tuning step has.
 
     Attributes:
-        epochs: passes over the training images; None spends the track's whole budget.
+        epochs: passes over the training images, 0.2 for a fifth of them; None spends the track's whole budget.
         optimizer: "sgd" (with momentum) or "adamw" (Loshchilov & Hutter, 2019).
         learning_rate: the first step's; of "one-cycle" the highest.
         momentum: of SGD.
@@ -37,7 +37,7 @@ class Descent:
         patience: epochs without a better one after which training stops; None for never.
     """
 
-    epochs: int | None = None
+    epochs: float | None = None
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.01
     momentum: float = 0.9
@@ -77,11 +77,12 @@ class Descent:
         Raises:
             UsageError: more epochs than the track's budget allows.
         """
-        wanted = budget if self.epochs is None else self.epochs * n
+        wanted = budget if self.epochs is None else round(self.epochs * n)
         if not 0 < wanted <= budget:
+            asked = "none" if self.epochs is None else f"{self.epochs:g}"
             raise UsageError(
                 f"the track leaves {budget:,} training images to this step, {budget // n} epochs of {n:,}; "
-                f"got epochs = {self.epochs}. Leave epochs out to use what is left."
+                f"got epochs = {asked}. Leave epochs out to use what is left."
             )
         return wanted
 

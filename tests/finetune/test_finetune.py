@@ -120,6 +120,12 @@ def test_no_epochs_spend_the_whole_budget(subject, ingredients):
     assert given.meter.forward == 3 * N + 32
 
 
+def test_part_of_an_epoch_is_part_of_the_images(subject, ingredients):
+    given = ingredients(budget=3 * N)
+    FinetuneClean(epochs=0.5, batch_size=8)(subject, given)
+    assert given.meter == Meter(images=N // 2, forward=N // 2, backward=N // 2)
+
+
 def spent(subject: Subject, given: Ingredients, *epochs: int | None) -> Meter:
     """Fine-tune in as many steps; an attack costs passes, and no training images."""
     kinds = [{"step": "finetune-clean"}, {"step": "finetune-adversarial", "attack_steps": 1}]
