@@ -17,7 +17,7 @@ from bench.files import locked, write_text
 from bench.provenance import Provenance
 from bench.recipe import fingerprint
 from bench.track import Track
-from bench.verdicts import Verdicts
+from bench.verdicts import Proportion, Verdicts
 
 Status = Literal["measured"]
 
@@ -116,6 +116,8 @@ class Entry(BaseModel):
         sealed: sha256 of the saved model that was attacked (graph and tensors); None where it could not be saved.
         engine: the attack implementation and its version.
         verdicts: the letters.
+        pgd20: images that stand PGD-20 alone, which many papers stop at: beside the verdicts, and never ranked by; None
+            in older records.
         agreement: of the twin and the file that ships; None where no ONNX file ships.
         efficiency: of the deployed model.
         parent: efficiency of the model before compression.
@@ -133,6 +135,7 @@ class Entry(BaseModel):
     sealed: str | None = None
     engine: str
     verdicts: Verdicts
+    pgd20: Proportion | None = None
     agreement: Agreement | None
     efficiency: Efficiency
     parent: Efficiency

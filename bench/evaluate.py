@@ -13,6 +13,8 @@ from bench.compress.export import deploy
 from bench.entry import Effort, Entry
 from bench.load.datasets import load_dataset
 from bench.model import Subject
+from bench.parent import load_parent
+from bench.pgd20 import pgd20
 from bench.prepare import prepare
 from bench.progress import Event, Report
 from bench.provenance import here
@@ -23,7 +25,6 @@ from bench.stages import (
     compare_under_attack,
     device_name,
     estimate,
-    load_parent,
     measure,
     open_journal,
     pick_device,
@@ -74,7 +75,8 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         report(Event(stage="estimate", note=estimate(trial, track.suite)))
         journal = open_journal(request, trial, artefact)
         outcome = run_suite(trial, track.suite, further=further(trial.subject), journal=journal, report=report)
-        raised = raise_alarms(trial, outcome, agrees)
+        weaker, beaten = pgd20(trial, outcome)
+        raised = raise_alarms(trial, outcome, agrees) + beaten
         agrees = compare_under_attack(agrees, trial, outcome)
 
     with clock.stage("measure"):
@@ -89,6 +91,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         sealed=made.digest,
         engine=engine.name,
         verdicts=Verdicts.of(attacks=outcome.attacks, letters=outcome.letters, alarms=raised),
+        pgd20=weaker,
         agreement=agrees,
         efficiency=efficiency,
         parent=parent_efficiency,

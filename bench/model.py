@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
@@ -16,7 +17,7 @@ Classifier = Callable[["Tensor"], "Tensor"]
 """Maps images (N, C, H, W) in [0, 1] to logits (N, K)."""
 
 SOURCES = {
-    "bench": "our own networks; bench:digits-cnn and bench:conv8 are trained on first use",
+    "bench": "our own networks; bench:conv8 and the like are trained on first use",
     "robustbench": "RobustBench's zoo: robustbench:[DATASET/][THREAT/]NAME",
     "timm": "timm's pretrained models: timm:NAME",
     "torchvision": "torchvision's pretrained models: torchvision:NAME",
@@ -53,19 +54,21 @@ class ModelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What a model must fit: the data set it classifies and the threat it was chosen for.
+    """What a model must fit: the data set it classifies and the threat it is chosen or trained for.
 
     Attributes:
         dataset: the data set's name, "cifar10".
         image_shape: (channels, height, width).
         n_classes: number of logits.
         norm: "Linf" or "L2"; picks the folder of RobustBench's zoo when a name does not.
+        eps: radius, for networks that are trained adversarially on first use; None where none will be.
     """
 
     dataset: str
     image_shape: tuple[int, int, int]
     n_classes: int
     norm: str
+    eps: Fraction | None = None
 
 
 def grid_parameters(model: nn.Module) -> list[nn.Parameter]:

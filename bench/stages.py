@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -17,24 +16,16 @@ from bench.attack.engine import Outcome, Trial, estimate_seconds
 from bench.attack.suites import further
 from bench.compress.bake import bake, fold, unrounded
 from bench.compress.export import Artefact, OnnxClassifier, agreement
-from bench.compress.sealed import unseal
 from bench.dataset import Dataset, Examples
 from bench.efficiency import Efficiency, Latency
 from bench.entry import Agreement, RecipeRecord
 from bench.errors import MissingError, UsageError
 from bench.files import cache_dir
-from bench.finetune.clean import cross_entropy
-from bench.finetune.descent import Descent
-from bench.finetune.loop import train
-from bench.load.architectures.schedule import Schedule
-from bench.load.layout import channels_last
-from bench.load.models import load_model
 from bench.measure.latency import measure_latency
 from bench.measure.macs import count_macs
 from bench.measure.size import compressed_bytes, count_parameters
-from bench.model import Subject, Task
+from bench.model import Subject
 from bench.prepare import code_digest, digest_of_weights, own_code
-from bench.progress import Report
 from bench.recipe import Recipe, Step, fingerprint, settings
 from bench.request import Request
 from bench.run.journal import FileJournal
@@ -75,39 +66,6 @@ class Clock:
         start = time.perf_counter()
         yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 2)
-
-
-def load_parent(request: Request, dataset: Dataset, device: torch.device, report: Report) -> nn.Module:
-    """Return the parent on the device; a small network of our own is trained here on first use."""
-    task = Task(
-        dataset=dataset.name, image_shape=dataset.image_shape, n_classes=dataset.n_classes, norm=request.track.norm
-    )
-
-    def fit(network: nn.Module, schedule: Schedule) -> None:
-        descent = Descent(
-            optimizer="adamw",
-            learning_rate=schedule.learning_rate,
-            weight_decay=schedule.weight_decay,
-            batch_size=schedule.batch_size,
-        )
-        train(
-            channels_last(network, dataset.image_shape),
-            dataset.train,
-            cross_entropy,
-            descent,
-            images=schedule.epochs * len(dataset.train),
-            generator=torch.Generator().manual_seed(schedule.seed),
-            device=device,
-            report=report,
-            stage="train the parent",
-        )
-
-    network = load_model(request.model, task, trust=request.trust, fit=fit, unseal=_network)
-    return channels_last(network, dataset.image_shape).to(device)
-
-
-def _network(folder: Path) -> nn.Module:
-    return unseal(folder, torch.device("cpu")).network
 
 
 def compare_twin(subject: Subject, artefact: Artefact, examples: Examples, device: torch.device) -> Agreement | None:

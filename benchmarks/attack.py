@@ -33,11 +33,11 @@ from bench.dataset import Dataset, Examples
 from bench.finetune.adversarial import FinetuneAdversarial
 from bench.load.datasets import load_dataset
 from bench.model import ModelSpec, Subject
+from bench.parent import load_parent
 from bench.progress import silent
 from bench.recipe import Ingredients, Meter, load_recipe
 from bench.request import Request
 from bench.run.journal import FileJournal
-from bench.stages import load_parent
 from bench.threat_model import ThreatModel
 from bench.track import Track, load_track
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import bench.evaluate
+import bench.parent
 import bench.stages
 from bench.attack.driver import BenchEngine
 from bench.attack.engines import ENGINES
@@ -170,7 +171,7 @@ def test_the_second_parent_comes_from_the_cache(entry, cache, tmp_path, untimed,
     def train(*args, **kwargs):
         raise AssertionError("the parent was trained again")
 
-    monkeypatch.setattr(bench.stages, "train", train)
+    monkeypatch.setattr(bench.parent, "fit_schedule", train)
     found = evaluate(request("none"), tmp_path, silent)
     # Nothing was compressed, and its gradients are its own: AutoAttack is enough.
     assert found.verdicts.attacks == AUTOATTACK

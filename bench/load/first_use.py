@@ -60,6 +60,7 @@ def cached_path(name: str, task: Task) -> Path:
         "image_shape": list(task.image_shape),
         "n_classes": task.n_classes,
         "schedule": asdict(SCHEDULES[name]),
+        "threat": (task.norm, str(task.eps)) if SCHEDULES[name].adversarial else None,
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     return cache_dir() / "models" / f"{name}-{task.dataset}-{digest}.safetensors"

@@ -145,6 +145,9 @@ def evidence(entry: Entry) -> Iterable[tuple[str, str]]:
         if asked.adversarial_n and asked.adversarial_top1 is not None:
             same += f" and {numbers.share(asked.adversarial_top1)} of {asked.adversarial_n:,} adversarial ones"
         yield "twin, deployed", f"{same}; logits differ by {asked.gap:.2g} (rounding alone: {asked.noise:.2g})"
+    if entry.pgd20:
+        stand = numbers.percent(entry.pgd20, numbers.decimals_for(entry.pgd20.total))
+        yield "PGD-20", f"{stand} % stand this one attack, at which many papers stop"
     for stage, forward, backward in (
         ("fine-tuning", effort.finetune_forward, effort.finetune_backward),
         ("attack", effort.attack_forward, effort.attack_backward),

@@ -17,7 +17,9 @@ ARCHITECTURES = Registry(
     "architecture",
     {
         "digits-cnn": "bench.load.architectures.plain_cnn:digits_cnn",
+        "digits-cnn-adv": "bench.load.architectures.plain_cnn:digits_cnn",
         "conv8": "bench.load.architectures.plain_cnn:conv8",
+        "conv8-adv": "bench.load.architectures.plain_cnn:conv8",
         "resnet20": "bench.load.architectures.resnet:resnet20",
         "resnet56": "bench.load.architectures.resnet:resnet56",
         "resnet18": "bench.load.architectures.resnet:resnet18",
@@ -28,9 +30,11 @@ ARCHITECTURES = Registry(
 
 SCHEDULES = {
     "digits-cnn": Schedule(epochs=30, learning_rate=1e-3, batch_size=32),
+    "digits-cnn-adv": Schedule(epochs=30, learning_rate=1e-3, batch_size=32, adversarial=True),
     "conv8": Schedule(epochs=5, learning_rate=1e-3, batch_size=128),
+    "conv8-adv": Schedule(epochs=8, learning_rate=1e-3, batch_size=64, adversarial=True),
 }
-"""Networks small enough to be trained on first use, and how."""
+"""Networks small enough to be trained on first use, and how; those ending in -adv adversarially."""
 
 
 def build(name: str, image_shape: Shape, n_classes: int) -> nn.Module:

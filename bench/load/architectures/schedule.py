@@ -17,6 +17,7 @@ class Schedule:
         batch_size: images a step.
         weight_decay: decoupled weight decay.
         seed: of the initial weights; the caller's training draws its order of images from it too.
+        adversarial: whether it learns from N-FGSM's images (de Jorge et al., 2022) within the track's threat model.
     """
 
     epochs: int
@@ -24,6 +25,7 @@ class Schedule:
     batch_size: int
     weight_decay: float = 5e-4
     seed: int = 0
+    adversarial: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch_size < 1 or not self.learning_rate > 0 or self.weight_decay < 0:

@@ -1,0 +1,100 @@
+"""The network that recipes start from: loaded by its name, or trained here and kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.compress.sealed import unseal
+from bench.dataset import Dataset
+from bench.files import cache_dir
+from bench.finetune.clean import FinetuneClean
+from bench.finetune.fast import FinetuneFast
+from bench.load.architectures.schedule import Schedule
+from bench.load.first_use import cached_path
+from bench.load.layout import channels_last
+from bench.load.models import load_model
+from bench.model import Subject, Task
+from bench.progress import Report
+from bench.recipe import Ingredients, Meter, Step
+from bench.request import Request
+from bench.threat_model import ThreatModel
+
+
+def load_parent(request: Request, dataset: Dataset, device: torch.device, report: Report) -> nn.Module:
+    """Return the parent on the device; a small network of our own is trained here on first use.
+
+    Guarantees:
+        Training that was interrupted goes on after its last whole epoch.
+    """
+    threat, task = request.track.threat, task_of(dataset, request.track.threat)
+
+    def fit(network: nn.Module, schedule: Schedule) -> None:
+        checkpoints = cache_dir() / "unfinished-training" / cached_path(request.model.name, task).stem
+        fit_schedule(network, schedule, dataset, threat, device, report, checkpoints)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+
+    network = load_model(request.model, task, trust=request.trust, fit=fit, unseal=_open)
+    return channels_last(network, dataset.image_shape).to(device)
+
+
+def task_of(dataset: Dataset, threat: ThreatModel) -> Task:
+    """Return what a parent must fit."""
+    return Task(
+        dataset=dataset.name,
+        image_shape=dataset.image_shape,
+        n_classes=dataset.n_classes,
+        norm=threat.norm,
+        eps=threat.eps,
+    )
+
+
+def fit_schedule(
+    network: nn.Module,
+    schedule: Schedule,
+    dataset: Dataset,
+    threat: ThreatModel,
+    device: torch.device,
+    report: Report,
+    checkpoints: Path | None = None,
+) -> Meter:
+    """Train a fresh network in place, as its schedule says; return what that cost.
+
+    An adversarial schedule learns from N-FGSM's images (de Jorge et al., 2022): a fourth of the passes of PGD-7, and
+    held-out training images watched for catastrophic overfitting, which ends training with the last good network.
+    """
+    descent = _descent(schedule)
+    step: Step = FinetuneFast(kind="noise", **descent) if schedule.adversarial else FinetuneClean(**descent)
+    channels_last(network, dataset.image_shape)
+    meter = Meter()
+    ingredients = Ingredients(
+        train=dataset.train,
+        threat=threat,
+        finetune_images=schedule.epochs * len(dataset.train),
+        generator=torch.Generator().manual_seed(schedule.seed),
+        device=device,
+        report=lambda event: report(dataclasses.replace(event, stage="train the parent")),
+        meter=meter,
+        checkpoints=checkpoints,
+    )
+    trained = step(Subject(twin=network, parent=network, deployed=network), ingredients)
+    network.load_state_dict(trained.twin.state_dict())
+    return meter
+
+
+def _descent(schedule: Schedule) -> dict[str, Any]:
+    return {
+        "optimizer": "adamw",
+        "learning_rate": schedule.learning_rate,
+        "weight_decay": schedule.weight_decay,
+        "batch_size": schedule.batch_size,
+    }
+
+
+def _open(folder: Path) -> nn.Module:
+    return unseal(folder, torch.device("cpu")).network
