@@ -161,9 +161,7 @@ class Entry(BaseModel):
     @property
     def name(self) -> str:
         """The entry's file name: what was asked of what, so that different measurements never overwrite each other."""
-        return entry_name(
-            self.model, self.recipe.name, self.seed, len(self.verdicts.letters), self.track.n_examples
-        )
+        return entry_name(self.model, self.recipe.name, self.seed, len(self.verdicts.letters), self.track.n_examples)
 
     @property
     def command(self) -> str:

@@ -164,6 +164,38 @@ class Result:
         return cls(cell=cell, state="done", entry=entry, seconds=sum(entry.effort.seconds.values()))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """The most that a cell may cost.
+
+    Attributes:
+        macs: multiply-accumulates of one image through the parent; a pruned child needs fewer.
+        finetune_forward: images forward: the whole budget of the track, unless the recipe says how many epochs.
+        finetune_backward: images backward.
+        attack_forward: images forward if every image survives every attack; one that falls costs a handful.
+        attack_backward: images backward.
+        seconds: all of that at the parent's pace on this device, and twice the time for a quantised child.
+        untrained: whether the parent has to be trained first, which is in none of these.
+    """
+
+    macs: int
+    finetune_forward: int
+    finetune_backward: int
+    attack_forward: int
+    attack_backward: int
+    seconds: float
+    untrained: bool
+
+    @property
+    def total_macs(self) -> int:
+        """Multiply-accumulates of all passes; a pass backward counts as two forward."""
+        forward, backward = (
+            self.finetune_forward + self.attack_forward,
+            self.finetune_backward + self.attack_backward,
+        )
+        return self.macs * (forward + 2 * backward)
+
+
 def load_sweep(path: Path, *, device: str = "auto", trust: bool = False) -> list[Cell]:
     """Read a sweep's file; every recipe, track and model it names is checked, and every setting.
 

@@ -27,7 +27,7 @@ def sweep(
 
     results = [Result.before(cell, board) for cell in load_sweep(file, device=device, trust=trust)]
     if dry_run:
-        _forecast(results, as_json=as_json)
+        _forecast(results, device, as_json=as_json)
         return
     results = _run(results, file, board)
     if as_json:
@@ -55,14 +55,15 @@ def _run(results: list[Result], file: Path, board: Path) -> list[Result]:
         raise InterruptedRunError(f"Interrupted. {way_on}") from interrupt
 
 
-def _forecast(results: list[Result], *, as_json: bool) -> None:
+def _forecast(results: list[Result], device: str, *, as_json: bool) -> None:
     from bench.forecast import forecast
-    from bench.render.forecast import forecast_json, print_forecast
+    from bench.render.sweep import print_forecast
+    from bench.stages import pick_device
 
-    costs = forecast([result.cell for result in results if result.state != "done"])
+    costs = forecast([result.cell for result in results if result.state != "done"], pick_device(device))
     if as_json:
-        records = [_record(result) for result in results]
-        print_json([record | {"cost": forecast_json(costs.get(record["cell"]))} for record in records])
+        known = {title: {"unknown": cost} if isinstance(cost, str) else vars(cost) for title, cost in costs.items()}
+        print_json([(record := _record(result)) | {"cost": known.get(record["cell"])} for result in results])
     else:
         print_forecast(results, costs, console())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
@@ -17,9 +17,9 @@ from rich.text import Text
 from bench.progress import Event
 from bench.render import numbers
 from bench.render.footnotes import ALARM, PARTIAL
-from bench.render.layout import GUTTER, grid, pairs
+from bench.render.layout import GUTTER, grid
 from bench.render.progress import Plain
-from bench.sweep import Cell, Result, State
+from bench.sweep import Cell, Cost, Result, State
 
 _SIGNS: dict[State, tuple[str, str]] = {
     "waiting": ("·", "dim"),
@@ -87,7 +87,8 @@ class _Moving:
         room = max(3, self._console.height - _AROUND)
         first = max(0, min(self._current - room // 2, len(self._results) - room))
         shown = self._results[first : first + room]
-        table = _table(shown, running=(self._clock() - self._began, _how_far(self._event)))
+        names = _names(self._results)[first : first + room]
+        table = _table(shown, names, running=(self._clock() - self._began, _how_far(self._event)))
         return Group(Text(_tally(self._results), style="bold"), Text(), table)
 
 
@@ -123,27 +124,71 @@ def print_summary(results: Sequence[Result], console: Console) -> None:
     console.print()
     console.print(Text(_tally(results), style="bold"))
     console.print()
-    console.print(_table(results))
-    if failed := [result for result in results if result.state == "failed"]:
-        console.print()
-        reasons = pairs((Text(result.cell.title, style="red"), Text(result.reason)) for result in failed)
-        console.print(Padding(reasons, (0, 0, 0, GUTTER), expand=False))
+    console.print(_table(results, _names(results)))
+    _print_reasons([(result.cell, result.reason) for result in results if result.state == "failed"], console)
     console.print()
 
 
-def _table(results: Sequence[Result], *, running: tuple[float, str] = (0.0, "")) -> Table:
-    several = len({result.cell.request.track.name for result in results}) > 1
-    table = grid(False, False, False, True, True, True)
-    table.columns[5].no_wrap = True
+def print_forecast(results: Sequence[Result], costs: Mapping[str, Cost | str], console: Console) -> None:
+    """Print the cells, which of them are done, and the most that each of the others may cost.
+
+    Args:
+        results: before anything runs.
+        costs: by the cells' titles; a sentence where it cannot be told.
+        console: where to print.
+    """
+    heads = ("", "cell", "state", "fine-tuning", "attack", "MACs", "seconds")
+    table = _columns(3, 4)
+    table.add_row(*(Text(head, style="dim") for head in heads))
+    for result, name in zip(results, _names(results), strict=True):
+        sign, style = _SIGNS[result.state]
+        cells = [Text(sign, style=style), Text(name), Text(result.state, style=style)]
+        cost = costs.get(result.cell.title)
+        if cost is not None and not isinstance(cost, str):
+            marks = "*" if cost.untrained else ""
+            both = (cost.finetune_forward + cost.finetune_backward, cost.attack_forward + cost.attack_backward)
+            cells += [Text(numbers.amount(passes)) for passes in both]
+            cells += [Text(numbers.amount(cost.total_macs)), Text(f"{marks}{numbers.duration(cost.seconds)}")]
+        table.add_row(*cells)
+    known = [cost for cost in costs.values() if not isinstance(cost, str)]
+    console.print()
+    console.print(Text(_tally(results), style="bold"))
+    console.print()
+    console.print(table)
+    _print_reasons([(r.cell, c) for r in results if isinstance(c := costs.get(r.cell.title), str)], console)
+    console.print()
+    together = numbers.duration(sum(cost.seconds for cost in known))
+    for line in (
+        f"At most about {together} on this machine, should every image survive every attack; one that falls costs a "
+        "handful of passes.",
+        "Images forward and backward: fine-tuning spends the track's whole budget unless the recipe says less. "
+        "Seconds: by a short timing of each parent, doubled where a twin is quantised.",
+        *(["* The parent is trained first, which is not in the figure."] if any(c.untrained for c in known) else []),
+    ):
+        console.print(Text(line, style="dim"))
+    console.print()
+
+
+def _print_reasons(reasons: Sequence[tuple[Cell, str]], console: Console) -> None:
+    """Print sentences, each below the cells that it is about."""
+    for sentence in dict.fromkeys(reason for _, reason in reasons):
+        about = [cell.title for cell, reason in reasons if reason == sentence]
+        console.print()
+        console.print(Text("\n".join(about), style="red"))
+        console.print(Padding(Text(sentence), (0, 0, 0, GUTTER), expand=False))
+
+
+def _table(results: Sequence[Result], names: Sequence[str], *, running: tuple[float, str] = (0.0, "")) -> Table:
+    table = _columns(3, 3)
     heads = ("", "cell", "state", "robust %", "clean %", "time")
     table.add_row(*(Text(head, style="dim") for head in heads))
-    for result in results:
+    for result, name in zip(results, names, strict=True):
         sign, style = _SIGNS[result.state]
         now = result.state == "running"
         seconds = running[0] if now else result.seconds
         table.add_row(
             Text(sign, style=style),
-            Text(_name(result.cell, track=several), style="bold" if now else "dim" if result.state != "failed" else ""),
+            Text(name, style="bold" if now else ""),
             Text(running[1] if now else result.state, style=style),
             Text(*_robust(result)),
             Text(_clean(result)),
@@ -152,8 +197,26 @@ def _table(results: Sequence[Result], *, running: tuple[float, str] = (0.0, ""))
     return table
 
 
-def _name(cell: Cell, *, track: bool) -> str:
-    return cell.title if track else cell.name
+def _columns(left: int, right: int) -> Table:
+    """Return a grid of so many columns on either side; only the names and states give way."""
+    table = grid(*[False] * left, *[True] * right)
+    for i, column in enumerate(table.columns):
+        column.no_wrap, column.overflow = i != 1, "fold" if i == 1 else "ellipsis"
+    return table
+
+
+def _names(results: Sequence[Result]) -> list[str]:
+    """Name cells by their recipe, and by what else they differ in."""
+    parts: list[Callable[[Cell], str]] = [
+        lambda cell: cell.request.recipe.name,
+        lambda cell: str(cell.request.model),
+        lambda cell: cell.request.track.name,
+        lambda cell: f"seed {cell.request.seed}",
+        lambda cell: f"{cell.request.images:,} images",
+    ]
+    cells = [result.cell for result in results]
+    told = [part for i, part in enumerate(parts) if i == 0 or len({part(cell) for cell in cells}) > 1]
+    return [" · ".join(part(cell) for part in told) for cell in cells]
 
 
 def _robust(result: Result) -> tuple[str, str]:
