@@ -12,6 +12,7 @@ import typer
 from bench.commands.boards import compare, leaderboard
 from bench.commands.names import list_, show
 from bench.commands.output import Board, Json, complain, console, print_json
+from bench.commands.paper import paper
 from bench.commands.sweep import sweep
 from bench.errors import BenchError, InterruptedRunError
 
@@ -79,6 +80,7 @@ app.command()(show)
 app.command()(compare)
 app.command()(leaderboard)
 app.command()(sweep)
+app.command()(paper)
 
 
 @app.command()
