@@ -33,7 +33,9 @@ def paper(
     if as_json:
         print_json([_record(study) for study in studies])
     elif check and (stale or complaints):
-        raise GateError("The page of the paper is stale, or files were skipped: run bench paper.")
+        found = [f"{stale[0]} is stale: run bench paper."] if stale else []
+        found += [f"{len(complaints)} of the files, named above, are no entries."] if complaints else []
+        raise GateError(" ".join(found))
     else:
         typer.echo("\n".join(f"Wrote {path}" for path in stale) or "Everything is fresh.")
 
