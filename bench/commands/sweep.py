@@ -80,15 +80,14 @@ def _plot(results: list[Result], file: Path, board: Path) -> None:
         if result.entry is not None:
             found.setdefault(result.entry.track.name, []).append(result.entry)
     boards = {track: rank(entries, by_seed=True) for track, entries in found.items()}
-    for kind in ("compression", "pareto"):
+    try:
         try:
-            panels = figure(kind, boards)
-            typer.echo(f"Wrote {write_figure(panels, Path(f'{file.stem}.svg'))}")
-        except UsageError:  # nothing to draw of that kind
-            continue
-        except BenchError as error:
-            complain("no plot", str(error), style="yellow")
-        return
+            panels = figure("compression", boards)
+        except UsageError:  # the cells differ in something else
+            panels = figure("pareto", boards)
+        typer.echo(f"Wrote {write_figure(panels, Path(f'{file.stem}.svg'))}")
+    except BenchError as error:
+        complain("no plot", str(error), style="yellow")
 
 
 def _record(result: Result) -> dict[str, Any]:

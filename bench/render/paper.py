@@ -9,7 +9,7 @@ from urllib.parse import quote
 from bench.compression import Compression
 from bench.entry import Entry
 from bench.paper.better import Better, better, papers_recipes
-from bench.paper.claims import CHANCE, LEVEL, MARGIN, Finding, Pair, cheaper, inherent, reaches
+from bench.paper.claims import LEAST, LEVEL, MARGIN, Finding, Pair, cheaper, inherent, reaches
 from bench.paper.study import FINETUNINGS, NOTHING, PAPER, Study
 from bench.render import numbers
 from bench.render.footnotes import PARTIAL
@@ -19,7 +19,7 @@ CLAIMS: tuple[Claim, ...] = (
     (
         "Compression does not inherently lose robustness",
         "Each compressed entry is compared with the uncompressed one of the same parent and the same fine-tuning, "
-        "where that one is more robust than chance.",
+        "where that one has robustness to lose.",
         inherent,
     ),
     (
@@ -51,12 +51,13 @@ How the verdicts come about:
 - Two entries are compared by their letters, on the same images: the worst case over AutoAttack and what else each
   faced. Difference in points with its 95 % interval (Newcombe, 1998), and McNemar's exact test, not corrected for the
   number of tests.
-- *Kept*: the whole interval lies above {numbers.MINUS}{MARGIN:g} points. *Lost*: it does not, and the test finds it
-  less robust (p < {LEVEL:g}). *Undecided*: neither, mostly for want of images.
+- *Kept*: the whole interval lies above {numbers.MINUS}{MARGIN:g} points. *Lost*: it does not, and the test finds it less
+  robust (p < {LEVEL:g}). *Undecided*: neither, mostly for want of images.
 - A claim holds if for each of the paper's two kinds of compression at least one level keeps the robustness. It does
   not hold if for one of the kinds every measured level lost, the mildest of the paper's among them. Else it cannot be
   told yet.
-- A model whose 95 % interval begins below {100 * CHANCE:g} % (a guess among ten classes) has no robustness to lose.
+- A model whose 95 % interval begins below {100 * LEAST:g} % (twice a guess among ten classes) has no robustness to
+  lose, and nothing is compared with it.
 - Entries with a fatal alarm count for nothing. Of several entries in one cell, the one with the most images counts.
 """
 

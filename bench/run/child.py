@@ -7,13 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import IO
 
 from bench.progress import EVENTS, Event, Report
 
@@ -28,12 +26,10 @@ class Ended:
 
     Attributes:
         code: its exit code; −N where signal N killed it.
-        out: what it wrote to standard output.
         complaints: the last lines of what it wrote to standard error, progress left out.
     """
 
     code: int
-    out: str
     complaints: tuple[str, ...]
 
     @property
@@ -61,36 +57,33 @@ def run_child(arguments: Sequence[str], report: Report) -> Ended:
         Whatever interrupts this process while it waits (Ctrl-C, SIGTERM) ends the child first; it is passed on then.
         A child whose parent was killed ends with its next event, which nobody reads.
     """
-    environment = os.environ | {EVENTS: "json"}
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as out:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "bench", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            env=environment,
-            process_group=0,  # Ctrl-C reaches it once, from here, and not from the terminal as well
-        )
-        assert child.stderr is not None
-        kept: deque[str] = deque(maxlen=_KEPT_LINES)
-        try:
-            with _termination_interrupts():
-                for line in child.stderr:
-                    if (event := _event(line)) is not None:
-                        report(event)
-                    elif line.strip():
-                        kept.append(line.rstrip())
-                child.wait()
-        except BaseException:
-            _end(child, child.stderr)
-            raise
-        finally:
-            child.stderr.close()
-        out.seek(0)
-        return Ended(code=child.returncode, out=out.read(), complaints=tuple(kept))
+    child = subprocess.Popen(
+        [sys.executable, "-m", "bench", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,  # what counts is on the board
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env=os.environ | {EVENTS: "json"},
+        process_group=0,  # Ctrl-C reaches it once, from here, and not from the terminal as well
+    )
+    assert child.stderr is not None
+    kept: deque[str] = deque(maxlen=_KEPT_LINES)
+    try:
+        with _termination_interrupts():
+            for line in child.stderr:
+                if (event := _event(line)) is not None:
+                    report(event)
+                elif line.strip():
+                    kept.append(line.rstrip())
+            child.wait()
+    except BaseException:
+        _end(child)
+        raise
+    finally:
+        child.stderr.close()
+    return Ended(code=child.returncode, complaints=tuple(kept))
 
 
 def _event(line: str) -> Event | None:
@@ -121,7 +114,7 @@ def _termination_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _end(child: subprocess.Popen[str], errors: IO[str]) -> None:
+def _end(child: subprocess.Popen[str]) -> None:
     """Ask a child to end as Ctrl-C would; kill it when it takes too long, or at the next interruption."""
     try:
         if child.poll() is None:
