@@ -22,7 +22,7 @@ MARGIN = 5.0
 LEVEL = 0.05
 """Of McNemar's test; not corrected for the number of tests."""
 LEAST = 0.20
-"""Robust accuracy worth keeping: twice that of a guess among ten classes. Below, all could be lost within the margin."""
+"""Robust accuracy worth keeping: twice that of a guess among ten classes. Of less, all could go within the margin."""
 
 Fate = Literal["keeps", "loses", "undecided"]
 Verdict = Literal["holds", "does not hold", "cannot be told yet"]

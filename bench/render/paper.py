@@ -51,8 +51,8 @@ How the verdicts come about:
 - Two entries are compared by their letters, on the same images: the worst case over AutoAttack and what else each
   faced. Difference in points with its 95 % interval (Newcombe, 1998), and McNemar's exact test, not corrected for the
   number of tests.
-- *Kept*: the whole interval lies above {numbers.MINUS}{MARGIN:g} points. *Lost*: it does not, and the test finds it less
-  robust (p < {LEVEL:g}). *Undecided*: neither, mostly for want of images.
+- *Kept*: the whole interval lies above {numbers.MINUS}{MARGIN:g} points. *Lost*: it does not, and the test finds it
+  less robust (p < {LEVEL:g}). *Undecided*: neither, mostly for want of images.
 - A claim holds if for each of the paper's two kinds of compression at least one level keeps the robustness. It does
   not hold if for one of the kinds every measured level lost, the mildest of the paper's among them. Else it cannot be
   told yet.
