@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench.attack.suites import SUITES, passes
+from bench.attack.suites import SUITES, Passes, passes
 from bench.compress.sealed import unseal
 from bench.compression import Compression
 from bench.dataset import Dataset, Examples
@@ -23,6 +24,7 @@ from bench.load.models import load_model
 from bench.measure.macs import count_macs
 from bench.model import Subject
 from bench.parent import task_of
+from bench.pgd20 import STEPS
 from bench.progress import silent
 from bench.recipe import Ingredients, Meter
 from bench.request import Request
@@ -77,6 +79,7 @@ def forecast(cells: Sequence[Cell], device: torch.device) -> dict[str, Cost | st
 def _cost(cell: Cell, pace: _Pace, dataset: Dataset) -> Cost:
     request = cell.request
     attack = [passes(name, dataset.n_classes) for name in (*SUITES[request.track.suite], *further_at_most(cell))]
+    attack.append(Passes(forward=STEPS + 2, backward=STEPS))  # PGD-20 beside them, the judge's look included
     forward, backward = sum(one.forward for one in attack), sum(one.backward for one in attack)
     tuned = finetuning_at_most(cell, dataset)
     slower = SLOWER_TWIN if "quantised" in Compression.of_steps(cell.steps).kinds else 1.0
@@ -110,18 +113,19 @@ def finetuning_at_most(cell: Cell, dataset: Dataset) -> Meter:
         if not str(table["step"]).startswith("finetune-"):
             continue
         epochs = table.get("epochs")
-        images = min(budget - total.images, epochs * len(train) if epochs else budget)
+        images = min(budget - total.images, round(epochs * len(train)) if epochs else budget)
         if images <= 0:  # what is over budget is refused when the cell runs
             continue
         meter = Meter()
         network = nn.Sequential(nn.Flatten(), nn.Linear(train.images[0].numel(), dataset.n_classes))
         few = Examples(images=train.images[:_SAMPLE], labels=train.labels[:_SAMPLE])
-        step(
+        once = dataclasses.replace(step, epochs=None) if epochs else step  # type: ignore[type-var]
+        once(
             Subject(twin=network, parent=network, deployed=network),
             Ingredients(
                 train=few,
                 threat=request.track.threat,
-                finetune_images=_SAMPLE * (epochs or 1),
+                finetune_images=_SAMPLE,
                 generator=torch.Generator().manual_seed(0),
                 device=torch.device("cpu"),
                 report=silent,

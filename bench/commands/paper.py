@@ -16,7 +16,7 @@ def paper(
     check: Annotated[bool, typer.Option("--check", help="Write nothing, fail when the page is stale.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Render LEADERBOARD/paper.md: arXiv 2403.09441 beside our entries, and a verdict on each of its claims."""
+    """Render LEADERBOARD/paper.md: the paper and our entries."""
     from bench.files import locked
     from bench.paper.study import load_studies
     from bench.render.pages import write_page

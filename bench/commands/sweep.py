@@ -22,7 +22,7 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the cells, and what each may cost.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a grid of recipes, models, tracks and seeds; the same command goes on where it stopped."""
+    """Evaluate a grid of cells; the same command goes on."""
     from bench.sweep import Result, load_sweep
 
     results = [Result.before(cell, board) for cell in load_sweep(file, device=device, trust=trust)]
@@ -36,7 +36,7 @@ def sweep(
         from bench.render.sweep import print_summary
 
         print_summary(results, console())
-        _plot(results, file, board)
+        _plot(results, file)
     if failed := [result for result in results if result.state == "failed"]:
         raise GateError(f"{len(failed):,} of {len(results):,} cells failed; the same command tries them again.")
 
@@ -68,7 +68,7 @@ def _forecast(results: list[Result], device: str, *, as_json: bool) -> None:
         print_forecast(results, costs, console())
 
 
-def _plot(results: list[Result], file: Path, board: Path) -> None:
+def _plot(results: list[Result], file: Path) -> None:
     """Draw the sweep's own rows by compression level where they differ in that, else by cost."""
     from bench.errors import UsageError
     from bench.leaderboard import rank

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.entry import Entry
-from bench.paper.claims import LEVEL, Pair, pair
+from bench.paper.claims import LEAST, LEVEL, Pair, pair
 from bench.paper.study import NOTHING, Study
 
 
@@ -37,8 +37,12 @@ class Better:
 
 
 def papers_recipes(study: Study) -> list[Entry]:
-    """Return the paper's own recipes as measured on a track: compressed in one way, whatever their fine-tuning."""
-    return [entry for place, entry in study.cells.items() if place.compression != NOTHING]
+    """Return the paper's own recipes as measured on a track: compressed in one way, whatever their fine-tuning.
+
+    Those that are not robust are left out: to be better than them proves nothing.
+    """
+    compressed = [entry for place, entry in study.cells.items() if place.compression != NOTHING]
+    return [entry for entry in compressed if entry.verdicts.robust.interval[0] > LEAST]
 
 
 def better(study: Study) -> Better | None:

@@ -64,10 +64,13 @@ def pair(ours: Entry, theirs: Entry) -> Pair:
 
 
 def fate_of(points: float, low: float, p: float) -> Fate:
-    """Say whether robustness was kept: yes, if the whole interval is above −MARGIN; no, if the test finds a loss."""
+    """Say whether robustness was kept: yes, if the whole interval is above −MARGIN; no, if the loss exceeds MARGIN.
+
+    A loss is one that the test finds, too.
+    """
     if low >= -MARGIN:
         return "keeps"
-    return "loses" if points < 0 and p < LEVEL else "undecided"
+    return "loses" if points < -MARGIN and p < LEVEL else "undecided"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,8 +51,8 @@ How the verdicts come about:
 - Two entries are compared by their letters, on the same images: the worst case over AutoAttack and what else each
   faced. Difference in points with its 95 % interval (Newcombe, 1998), and McNemar's exact test, not corrected for the
   number of tests.
-- *Kept*: the whole interval lies above {numbers.MINUS}{MARGIN:g} points. *Lost*: it does not, and the test finds it
-  less robust (p < {LEVEL:g}). *Undecided*: neither, mostly for want of images.
+- *Kept*: the whole interval lies above {numbers.MINUS}{MARGIN:g} points. *Lost*: the difference itself
+  lies below, and the test finds a loss (p < {LEVEL:g}). *Undecided*: neither, mostly for want of images.
 - A claim holds if for each of the paper's two kinds of compression at least one level keeps the robustness. It does
   not hold if for one of the kinds every measured level lost, the mildest of the paper's among them. Else it cannot be
   told yet.
@@ -87,7 +87,8 @@ def render_paper(studies: Sequence[Study]) -> str:
 
 _BETTER = (
     "A recipe that is combined, or fine-tuned towards another objective, against all of the paper's as measured here: "
-    "it dominates those that are at most as robust on the same images and need at least as many BOPs."
+    "it dominates those that are at most as robust on the same images and need at least as many BOPs. Those of the "
+    "paper's that have no robustness to lose do not count."
 )
 _FIGURES = (
     "Clean / **robust** accuracy in per cent (worst case over all attacks) with its 95 % interval, and PGD-20 alone "
@@ -144,13 +145,13 @@ def _better(study: Study, found: Better | None) -> list[str]:
     if found is None:
         measured = len(papers_recipes(study))
         others = sum(bool(entry.recipe.steps) for entry in study.others)
-        which = f"{measured} of the paper's recipes and {others} others"
+        which = f"{measured} robust recipes of the paper and {others} others"
         return [heading, f"None yet: {which} were measured, and no other dominates any of the paper's."]
     count = len(found.dominated)
     total = count + len(found.cheaper) + len(found.stronger)
     verdict = "dominates all" if found.dominates_all else f"dominates {count} of"
     lines = [
-        f"{_link(found.entry)} {verdict} {total} of the paper's recipes measured here, {found.beyond_chance} of them "
+        f"{_link(found.entry)} {verdict} {total} of the paper's robust recipes measured here, {found.beyond_chance} of them "
         f"beyond chance: {_accuracy(found.entry)} at {numbers.amount(found.entry.efficiency.bops)} BOPs."
     ]
     if found.stronger:

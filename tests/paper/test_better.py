@@ -16,6 +16,7 @@ def test_a_recipe_that_dominates_all():
             entry("quant4-advft", 500, bops=10),
             entry("prune10-advft", 519, bops=500),
             entry("none", 900, bops=1000),
+            entry("quant2", 100, bops=5),  # cheaper, but not robust
         )
     )
     assert found is not None

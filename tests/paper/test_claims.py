@@ -20,6 +20,7 @@ def fates(finding):
         (1.0, -1.0, 0.4, "keeps"),
         (-2.0, -5.0, 0.2, "keeps"),
         (-2.0, -5.1, 0.2, "undecided"),  # too few images to tell
+        (-4.2, -5.5, 0.001, "undecided"),  # a loss for certain, but perhaps one that does not count
         (-8.0, -11.0, 0.001, "loses"),
         (9.0, -6.0, 0.04, "undecided"),
     ],

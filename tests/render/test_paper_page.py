@@ -23,7 +23,7 @@ def test_verdicts_with_the_rows_that_prove_them():
         f"| channels −10 % | [prune10-advft]({folder}/bench-conv8--prune10-advft--n1000.json) | 49.50 | "
         f"[none]({folder}/bench-conv8-adv--none--n1000.json) | 50.00 | −0.50 | "
     ) in text
-    assert "dominates all 2 of the paper's recipes measured here" in text
+    assert "dominates all 2 of the paper's robust recipes measured here" in text
 
 
 def test_figures_stand_beside_the_papers():
