@@ -151,8 +151,8 @@ def _better(study: Study, found: Better | None) -> list[str]:
     total = count + len(found.cheaper) + len(found.stronger)
     verdict = "dominates all" if found.dominates_all else f"dominates {count} of"
     lines = [
-        f"{_link(found.entry)} {verdict} {total} of the paper's robust recipes measured here, {found.beyond_chance} of them "
-        f"beyond chance: {_accuracy(found.entry)} at {numbers.amount(found.entry.efficiency.bops)} BOPs."
+        f"{_link(found.entry)} {verdict} {total} of the paper's robust recipes measured here, {found.beyond_chance} of "
+        f"them beyond chance: {_accuracy(found.entry)} at {numbers.amount(found.entry.efficiency.bops)} BOPs."
     ]
     if found.stronger:
         lines.append(f"More robust, and no cheaper: {_names(found.stronger)}.")
