@@ -151,3 +151,10 @@ def test_the_sweeps_that_come_with_the_project(path):
     assert len({cell.title for cell in cells}) == len(cells)
     if path.stem == "fashion-mnist-paper":
         assert len(cells) == 2 * 2 * 3 * (1 + 9 + 5)
+
+
+def test_the_example_in_the_documentation(write):
+    page = (SWEEPS.parent / "docs" / "sweeps.md").read_text()
+    cells = load_sweep(write(page.partition("```toml\n")[2].partition("```")[0]))
+    assert len(cells) == 2 * 3 - 1 + 1
+    assert [cell.request.images for cell in cells] == [100] * 5 + [400]
