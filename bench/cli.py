@@ -12,6 +12,8 @@ import typer
 from bench.commands.boards import compare, leaderboard
 from bench.commands.names import list_, show
 from bench.commands.output import Board, Json, complain, console, print_json
+from bench.commands.paper import paper
+from bench.commands.sweep import sweep
 from bench.commands.train import train
 from bench.errors import BenchError, InterruptedRunError
 
@@ -79,6 +81,8 @@ app.command(name="list")(list_)
 app.command()(show)
 app.command()(compare)
 app.command()(leaderboard)
+app.command()(sweep)
+app.command()(paper)
 
 
 @app.command()

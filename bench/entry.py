@@ -161,12 +161,7 @@ class Entry(BaseModel):
     @property
     def name(self) -> str:
         """The entry's file name: what was asked of what, so that different measurements never overwrite each other."""
-        parts = [_slug(self.model), self.recipe.name]
-        if self.seed:
-            parts.append(f"seed{self.seed}")
-        if self.partial:
-            parts.append(f"n{len(self.verdicts.letters)}")
-        return "--".join(parts)
+        return entry_name(self.model, self.recipe.name, self.seed, len(self.verdicts.letters), self.track.n_examples)
 
     @property
     def command(self) -> str:
@@ -186,6 +181,14 @@ class Entry(BaseModel):
         text = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
         with locked(board):
             write_text(self.path(board), text + "\n")
+
+
+def entry_name(model: str, recipe: str, seed: int, images: int, asked: int) -> str:
+    """Return what an entry is called, measured on so many images of those that its track asks for."""
+    parts = [_slug(model), recipe]
+    parts += [f"seed{seed}"] if seed else []
+    parts += [f"n{images}"] if images < asked else []
+    return "--".join(parts)
 
 
 def load_entry(path: Path) -> Entry:

@@ -28,6 +28,16 @@ def data_dir() -> Path | None:
     return Path(chosen).expanduser() if chosen else None
 
 
+def weights_file(path: Path) -> Path:
+    """Return the path itself, or the file of that name in `BENCH_WEIGHTS_DIR` where there is one, and none here.
+
+    So a model can be named by the file alone, which is the same on every machine.
+    """
+    folder = os.environ.get("BENCH_WEIGHTS_DIR")
+    elsewhere = Path(folder).expanduser() / path if folder else path
+    return elsewhere if elsewhere.is_file() and not path.is_file() else path
+
+
 def offline() -> bool:
     """Whether `BENCH_OFFLINE` forbids downloads."""
     return os.environ.get("BENCH_OFFLINE", "") not in ("", "0")

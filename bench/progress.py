@@ -23,6 +23,9 @@ class Event:
     note: str = ""
 
 
+EVENTS = "BENCH_EVENTS"
+"""Environment variable: "json" has events written as lines of JSON, for a process that runs this one."""
+
 Report = Callable[[Event], None]
 
 

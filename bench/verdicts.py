@@ -38,7 +38,8 @@ class Proportion:
         n, p, z2 = self.total, self.rate, Z95 * Z95
         centre = (p + z2 / (2 * n)) / (1 + z2 / n)
         half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-        return max(0.0, centre - half), min(1.0, centre + half)
+        # Of none and of all, one end is the rate itself, which rounding would miss.
+        return max(0.0, centre - half) if self.count else 0.0, min(1.0, centre + half) if self.count < n else 1.0
 
 
 class Alarm(BaseModel):

@@ -7,7 +7,7 @@ from filelock import FileLock
 
 from bench import files
 from bench.errors import MissingError
-from bench.files import atomic, cache_dir, check_writable, data_dir, locked, offline, write_text
+from bench.files import atomic, cache_dir, check_writable, data_dir, locked, offline, weights_file, write_text
 
 
 def listing(folder):
@@ -131,3 +131,16 @@ def test_one_process_writes_at_a_time(tmp_path, monkeypatch):
     with locked(tmp_path):
         write_text(tmp_path / "entry.json", "mine")
     assert (tmp_path / "entry.json").read_text() == "mine"
+
+
+def test_weights_are_found_here_or_in_their_folder(monkeypatch, tmp_path):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "net.pt").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BENCH_WEIGHTS_DIR", raising=False)
+    assert weights_file(Path("net.pt")) == Path("net.pt")
+    monkeypatch.setenv("BENCH_WEIGHTS_DIR", str(tmp_path / "weights"))
+    assert weights_file(Path("net.pt")) == tmp_path / "weights" / "net.pt"
+    assert weights_file(Path("absent.pt")) == Path("absent.pt")
+    Path("net.pt").touch()
+    assert weights_file(Path("net.pt")) == Path("net.pt")

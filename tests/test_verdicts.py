@@ -144,3 +144,11 @@ def test_one_fatal_alarm_is_enough():
     fatal = Alarm(name="randomised", fatal=True, evidence="3 %")
     assert not Verdicts.of(attacks=AUTOATTACK, letters="..", alarms=(warning,)).fatal
     assert Verdicts.of(attacks=AUTOATTACK, letters="..", alarms=(warning, fatal)).fatal
+
+
+@pytest.mark.parametrize("total", [1, 12, 100, 10_000])
+def test_the_rate_is_never_outside_its_interval(total):
+    for count in {0, 1, total // 3, total}:
+        one = Proportion(count=count, total=total)
+        low, high = one.interval
+        assert low <= one.rate <= high

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import MissingError, UsageError
+from bench.files import weights_file
 from bench.load.normalize import normalized, parse_normalization
 from bench.model import ModelSpec, Task
 
@@ -70,7 +71,8 @@ def parse_checkpoint(name: str) -> tuple[Path, ModelSpec, str]:
         head, _, tail = architecture.rpartition("@")
         if ":" not in tail:  # else the @ belongs to the path of a Python file
             architecture, normalization = head, tail
-    return Path(name[: marks[-1].start()]).expanduser(), ModelSpec.parse(architecture), normalization
+    path = weights_file(Path(name[: marks[-1].start()]).expanduser())
+    return path, ModelSpec.parse(architecture), normalization
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

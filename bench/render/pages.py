@@ -35,6 +35,11 @@ def write_html(boards: Mapping[str, Sequence[Row]], board: Path, *, check: bool 
     return _write({board / "index.html": render_html(boards)}, board, check=check)
 
 
+def write_page(text: str, path: Path, *, check: bool = False) -> list[Path]:
+    """Write one page of a board's folder, if it is stale; arguments and answer as above."""
+    return _write({path: text}, path.parent, check=check)
+
+
 def _write(pages: Mapping[Path, str], board: Path, *, check: bool) -> list[Path]:
     stale = [path for path, text in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     if stale and not check:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Protocol
 
 from rich.console import Console, RenderableType
@@ -15,7 +17,7 @@ from rich.spinner import Spinner
 from rich.table import Column
 from rich.text import Text
 
-from bench.progress import Event, Report
+from bench.progress import EVENTS, Event, Report
 from bench.render.numbers import duration
 
 # A terminal is redrawn at most this often, however fast events come.
@@ -43,9 +45,13 @@ def watching(console: Console | None = None, *, clock: Callable[[], float] = tim
         On anything but a terminal no control codes are written.
     """
     console = console or Console(stderr=True)
-    audience: _Audience = (
-        Live(console, clock) if console.is_terminal and not console.is_dumb_terminal else Plain(console, clock)
-    )
+    audience: _Audience
+    if os.environ.get(EVENTS) == "json":
+        audience = Lines(console, clock)
+    elif console.is_terminal and not console.is_dumb_terminal:
+        audience = Live(console, clock)
+    else:
+        audience = Plain(console, clock)
     finished = False
     try:
         yield audience
@@ -158,6 +164,25 @@ class Plain:
     def _write(self, *parts: str) -> None:
         # `out` neither wraps nor styles: one event, one line, whatever the width.
         self._console.out(", ".join(part for part in parts if part), highlight=False)
+
+
+class Lines:
+    """Writes events as lines of JSON, a few a second: the process that runs this one shows them."""
+
+    def __init__(self, console: Console, clock: Callable[[], float]) -> None:
+        self._file, self._clock = console.file, clock
+        self._stage, self._written = "", 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Write an event, unless it would be the second within a moment."""
+        now = self._clock()
+        if event.stage != self._stage or not event.total or now - self._written >= _FRAME_S:
+            self._stage, self._written = event.stage, now
+            self._file.write(json.dumps(asdict(event)) + "\n")
+            self._file.flush()
+
+    def close(self, *, finished: bool) -> None:
+        """Write nothing: how the process ends is told by its exit code."""
 
 
 class _Sign(ProgressColumn):

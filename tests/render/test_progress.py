@@ -1,4 +1,5 @@
 import io
+import json
 import time
 
 import pytest
@@ -112,3 +113,19 @@ def test_nothing_reported_shows_nothing() -> None:
         with watching(where):
             pass
         assert file.getvalue() == ""
+
+
+def test_a_parent_process_gets_events_a_few_a_second(monkeypatch) -> None:
+    monkeypatch.setenv("BENCH_EVENTS", "json")
+    where, file = console(terminal=True)
+    clock = Clock()
+    with watching(where, clock=clock) as report:
+        report(Event(stage="load", note="bench:digits-cnn"))
+        for done in range(101):
+            clock.now = done / 100
+            report(Event(stage="square", done=done, total=100))
+        report(Event(stage="square", note="standing 3/12"))
+    events = [Event(**json.loads(line)) for line in file.getvalue().splitlines()]
+    assert events[0] == Event(stage="load", note="bench:digits-cnn")
+    assert events[-1] == Event(stage="square", note="standing 3/12")
+    assert 8 < len(events) < 16

@@ -1,0 +1,63 @@
+"""`bench paper`: the paper this project grew from, beside what was measured here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.commands.output import Board, Json, complain, print_json
+from bench.errors import GateError, UsageError
+
+
+def paper(
+    board: Board = Path("leaderboard"),
+    check: Annotated[bool, typer.Option("--check", help="Write nothing, fail when the page is stale.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Render LEADERBOARD/paper.md: the paper and our entries."""
+    from bench.files import locked
+    from bench.paper.study import load_studies
+    from bench.render.pages import write_page
+    from bench.render.paper import render_paper
+
+    if check and as_json:
+        raise UsageError("--check asks whether the page is fresh: leave --json out.")
+    complaints: list[str] = []
+    with locked(board):  # from reading to writing, as for the other pages
+        studies = load_studies(board, skip=complaints.append)
+        stale = [] if as_json else write_page(render_paper(studies), board / "paper.md", check=check)
+    for sentence in complaints:
+        complain("skipped", sentence, style="yellow")
+    if as_json:
+        print_json([_record(study) for study in studies])
+    elif check and (stale or complaints):
+        found = [f"{stale[0]} is stale: run bench paper."] if stale else []
+        found += [f"{len(complaints)} of the files, named above, are no entries."] if complaints else []
+        raise GateError(" ".join(found))
+    else:
+        typer.echo("\n".join(f"Wrote {path}" for path in stale) or "Everything is fresh.")
+
+
+def _record(study: Any) -> dict[str, Any]:
+    from bench.render.paper import CLAIMS
+
+    findings = {title: judge(study) for title, _, judge in CLAIMS}
+    return {
+        "track": study.track.name,
+        "claims": {
+            title: {
+                "verdict": finding.verdict,
+                "why": list(finding.why),
+                "evidence": [
+                    {
+                        "entry": one.ours.name, "against": one.theirs.name, "images": one.n, "points": one.points,
+                        "interval": list(one.interval), "p": one.p, "fate": one.fate,
+                    }
+                    for _, one in finding.evidence
+                ],
+            }
+            for title, finding in findings.items()
+        },
+    }  # fmt: skip

@@ -1,0 +1,1 @@
+"""Adversarial Fine-tuning of Compressed Neural Networks (Thorsteinsson et al., 2024), measured again."""

@@ -1,0 +1,210 @@
+"""The paper's three claims, each with a verdict that follows from entries by rules stated beforehand.
+
+Two entries are compared by their letters: the same images, the worst case over all attacks that each faced. A
+difference counts as a loss, as none, or as nothing that can be told; that two entries are not significantly different
+is no proof that they are equal, so "keeps" asks for an interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.compression import Compression
+from bench.entry import Entry
+from bench.intervals import Interval, paired
+from bench.paper.study import FINETUNINGS, KINDS, NOTHING, Study, adversarial_kin, is_adversarial
+from bench.verdicts import discordant, exact
+
+MARGIN = 5.0
+"""Points of robust accuracy. Less than this is no loss: the paper calls figures comparable that differ by three."""
+LEVEL = 0.05
+"""Of McNemar's test; not corrected for the number of tests."""
+LEAST = 0.20
+"""Robust accuracy worth keeping: twice that of a guess among ten classes. Of less, all could go within the margin."""
+
+Fate = Literal["keeps", "loses", "undecided"]
+Verdict = Literal["holds", "does not hold", "cannot be told yet"]
+Compared = tuple[Compression, "Pair"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two entries on the same images.
+
+    Attributes:
+        ours: the compressed one.
+        theirs: what it is compared with.
+        n: images both were asked about.
+        points: robust accuracy of ours minus theirs, in points.
+        interval: of that, 95 %.
+        p: McNemar's, exact and two-sided.
+        fate: what follows; see `fate_of`.
+    """
+
+    ours: Entry
+    theirs: Entry
+    n: int
+    points: float
+    interval: Interval
+    p: float
+    fate: Fate
+
+
+def pair(ours: Entry, theirs: Entry) -> Pair:
+    """Compare two entries of one track on the images that both were asked about."""
+    n = min(len(ours.verdicts.letters), len(theirs.verdicts.letters))
+    a, b = ours.verdicts.letters[:n], theirs.verdicts.letters[:n]
+    wins, losses = map(len, discordant(a, b))
+    both = a.count(".") - wins
+    low, high = (100 * end for end in paired(both, wins, losses, n - both - wins - losses))
+    points, p = 100 * (wins - losses) / n, exact(wins, losses)
+    return Pair(ours=ours, theirs=theirs, n=n, points=points, interval=(low, high), p=p, fate=fate_of(points, low, p))
+
+
+def fate_of(points: float, low: float, p: float) -> Fate:
+    """Say whether robustness was kept: yes, if the whole interval is above −MARGIN; no, if the loss exceeds MARGIN.
+
+    A loss is one that the test finds, too.
+    """
+    if low >= -MARGIN:
+        return "keeps"
+    return "loses" if points < -MARGIN and p < LEVEL else "undecided"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A verdict on a claim, on one track.
+
+    Attributes:
+        verdict: what the rules give.
+        why: sentences with what decided it.
+        evidence: each compression with its pair, in order.
+    """
+
+    verdict: Verdict
+    why: tuple[str, ...]
+    evidence: tuple[Compared, ...] = ()
+
+
+def inherent(study: Study) -> Finding:
+    """Claim 1: compression does not inherently lose robustness.
+
+    Each compressed entry against the uncompressed one with the same parent and the same fine-tuning, where that one
+    is robust itself. Of each kind of compression, one entry that keeps its robustness is enough.
+    """
+    found: list[Compared] = []
+    idle = 0
+    for model in study.parents:
+        for compression in study.rows:
+            for finetuning in FINETUNINGS:
+                ours = study.get(model, compression, finetuning)
+                theirs = study.get(model, NOTHING, finetuning)
+                if compression == NOTHING or ours is None or theirs is None:
+                    continue
+                if theirs.verdicts.robust.interval[0] <= LEAST:
+                    idle += 1
+                else:
+                    found.append((compression, pair(ours, theirs)))
+    finding = _by_kind(found, study.levels)
+    if idle:
+        nothing = f"{idle} compressed entries stand against an uncompressed one that has no robustness to lose."
+        return Finding(verdict=finding.verdict, why=(*finding.why, nothing), evidence=finding.evidence)
+    return finding
+
+
+def reaches(study: Study) -> Finding:
+    """Claim 2: adversarial fine-tuning of a compressed model reaches the robustness of adversarially trained models.
+
+    Each standard parent, compressed and then fine-tuned adversarially, against the same network trained adversarially
+    (`NAME-adv`), uncompressed and not fine-tuned.
+    """
+    found: list[Compared] = []
+    without = []
+    for model in (model for model in study.parents if not is_adversarial(model)):
+        kin = adversarial_kin(model)
+        theirs = study.get(kin, NOTHING, "none") if kin else None
+        if theirs is None or theirs.verdicts.robust.interval[0] <= LEAST:
+            without.append(
+                f"The bench has no adversarially trained network like {model}."
+                if kin is None
+                else f"{kin}, to compare {model} with, {'has no entry' if theirs is None else 'is not robust itself'}."
+            )
+            continue
+        entries = [(row, study.get(model, row, "adversarial")) for row in study.rows if row != NOTHING]
+        found += [(row, pair(ours, theirs)) for row, ours in entries if ours is not None]
+    finding = _by_kind(found, study.levels)
+    return Finding(verdict=finding.verdict, why=(*without, *finding.why), evidence=finding.evidence)
+
+
+def cheaper(study: Study) -> Finding:
+    """Claim 3: it does so at lower cost than adversarial training from scratch.
+
+    Asked of the entries that claim 2 found to reach it: one with a relative cost below 1 is enough.
+    """
+    robust = reaches(study)
+    there = [(row, one) for row, one in robust.evidence if one.fate == "keeps"]
+    costs = [(one.ours.effort.relative_cost, one) for _, one in there]
+    known = [(cost, one) for cost, one in costs if cost is not None]
+    if any(cost < 1 for cost, _ in known):
+        cost, one = min(known, key=lambda pair: (pair[0], pair[1].ours.name))
+        many = f"{sum(cost < 1 for cost, _ in known)} of {len(there)} entries that reach it cost less"
+        why = f"{many}; the cheapest, {one.ours.recipe.name}, {cost:.3f} of training from scratch."
+        return Finding(verdict="holds", why=(why,), evidence=tuple(there))
+    if there and len(known) == len(there):
+        return Finding(verdict="does not hold", why=("No entry that reaches it costs less.",), evidence=tuple(there))
+    if there:
+        why = "The entries that reach it do not record what their fine-tuning cost."
+        return Finding(verdict="cannot be told yet", why=(why,), evidence=tuple(there))
+    if robust.verdict == "does not hold":
+        return Finding(verdict="does not hold", why=("No entry reaches that robustness, at any cost.",))
+    return Finding(verdict="cannot be told yet", why=("No entry is known to reach that robustness.",))
+
+
+def _by_kind(found: Sequence[Compared], levels: Sequence[Compression]) -> Finding:
+    """Judge each kind of compression; the claim holds if it does for all, and fails if it fails for one."""
+    verdicts, why = [], []
+    for kind in KINDS:
+        mine = [(row, one) for row, one in found if row.kinds == (kind,)]
+        mildest = next((level for level in levels if level.kinds == (kind,)), None)
+        verdict = _of_kind(mine, mildest)
+        verdicts.append(verdict)
+        why.append(f"{_NAMES[kind]}: {verdict}{_told(mine, mildest)}.")
+    overall: Verdict = "cannot be told yet"
+    if "does not hold" in verdicts:
+        overall = "does not hold"
+    elif set(verdicts) == {"holds"}:
+        overall = "holds"
+    return Finding(verdict=overall, why=tuple(why), evidence=tuple(found))
+
+
+_NAMES = {"structured": "Pruned channels", "quantised": "Quantised"}
+
+
+def _of_kind(mine: Sequence[Compared], mildest: Compression | None) -> Verdict:
+    fates = {one.fate for _, one in mine}
+    if "keeps" in fates:
+        return "holds"
+    # That strong compression loses robustness says nothing about mild compression.
+    if fates == {"loses"} and mildest in {row for row, _ in mine}:
+        return "does not hold"
+    return "cannot be told yet"
+
+
+def _told(mine: Sequence[Compared], mildest: Compression | None) -> str:
+    if not mine:
+        return " (nothing to compare was measured)"
+    words: dict[Fate, str] = {"keeps": "kept", "loses": "lost", "undecided": "undecided"}
+    parts = [
+        f"{word} by {_list(one.ours.recipe.name for _, one in mine if one.fate == fate)}"
+        for fate, word in words.items()
+        if any(one.fate == fate for _, one in mine)
+    ]
+    if mildest is not None and mildest not in {row for row, _ in mine}:
+        parts.append(f"{mildest} is missing")
+    return f" ({'; '.join(parts)})"
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))

@@ -1,0 +1,294 @@
+"""A sweep: many questions in one file. A grid of recipes, models, tracks and seeds; further cells; cells left out."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.entry import Entry, entry_name, load_entry
+from bench.errors import UsageError
+from bench.files import read_toml
+from bench.model import ModelSpec
+from bench.recipe import Recipe, fingerprint, load_recipe, override, settings
+from bench.registry import did_you_mean
+from bench.request import Request
+from bench.track import Track, load_track
+
+Seed = Annotated[int, Field(ge=0)]
+State = Literal["waiting", "done", "running", "measured", "failed"]
+"""Of a cell: `done` by an earlier run, `measured` by this one."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Answer(_Table):
+    """A recipe, and settings of its steps that are tried: `{recipe = "quant8", set = ["steps.0.weight_bits=4"]}`."""
+
+    recipe: str
+    set: tuple[str, ...] = ()
+
+
+class Extra(Answer):
+    """A cell beside the grid; what it leaves out is the first of the grid's own."""
+
+    model: str | None = None
+    track: str | None = None
+    seed: Seed | None = None
+    n_examples: Annotated[int, Field(gt=0)] | None = None
+
+
+class Without(_Table):
+    """Cells of the grid to leave out: those that have every value named here."""
+
+    recipe: str | None = None
+    model: str | None = None
+    track: str | None = None
+    seed: Seed | None = None
+
+
+class SweepFile(_Table):
+    """What a sweep's file may say.
+
+    Attributes:
+        about: one line for people.
+        recipes: names, `.toml` files, or tables with settings (`Answer`); a bare string is a table without.
+        models: parents; empty for the tracks' own.
+        tracks: names, or `.toml` files.
+        seeds: of training, calibration and fine-tuning.
+        n_examples: attack only the first so many images; None for as many as the track asks.
+        cells: further cells.
+        without: cells to leave out.
+    """
+
+    about: str = ""
+    recipes: tuple[Answer, ...] = ()
+    models: tuple[str, ...] = ()
+    tracks: tuple[str, ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
+    n_examples: Annotated[int, Field(gt=0)] | None = None
+    cells: tuple[Extra, ...] = ()
+    without: tuple[Without, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One question of a sweep: what `bench evaluate` is asked.
+
+    Attributes:
+        answer: the recipe as the file names it, with its settings.
+        track_name: as the file names it, which may be a path.
+        request: the question itself, checked.
+    """
+
+    answer: Answer
+    track_name: str
+    request: Request
+
+    @cached_property
+    def name(self) -> str:
+        """The name that its entry will have."""
+        request = self.request
+        return entry_name(
+            str(request.model), request.recipe.name, request.seed, request.images, request.track.n_examples
+        )
+
+    @property
+    def title(self) -> str:
+        """Track and entry in one word, as `bench show` takes them."""
+        return f"{self.request.track.name}/{self.name}"
+
+    @cached_property
+    def steps(self) -> tuple[dict[str, Any], ...]:
+        """Every setting of every step, as the entry keeps them."""
+        return settings(self.request.recipe.resolve(), self.request.recipe)
+
+    @property
+    def arguments(self) -> list[str]:
+        """What to put after `bench evaluate` to have this cell measured."""
+        request = self.request
+        words = ["--recipe", self.answer.recipe, "--track", self.track_name, "--model", str(request.model)]
+        words += ["--seed", str(request.seed), "--device", request.device]
+        words += ["--n-examples", str(request.n_examples)] if request.n_examples is not None else []
+        words += [word for assignment in self.answer.set for word in ("--set", assignment)]
+        return words + (["--trust"] if request.trust else [])
+
+    def find(self, board: Path) -> Entry | None:
+        """Return the entry that answers this cell; None where there is none, or one of other settings or another track.
+
+        An entry that cannot be read is none: measuring the cell writes it anew.
+        """
+        path = board / self.request.track.name / f"{self.name}.json"
+        try:
+            entry = load_entry(path) if path.is_file() else None
+        except UsageError:
+            return None
+        if entry is None or entry.track.fingerprint != self.request.track.fingerprint:
+            return None
+        return entry if entry.recipe.fingerprint == fingerprint(self.steps) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What became of a cell.
+
+    Attributes:
+        cell: the question.
+        state: how far it is.
+        entry: the answer, once there is one.
+        reason: why it failed, in one sentence.
+        seconds: what it took this time, or the time before.
+    """
+
+    cell: Cell
+    state: State
+    entry: Entry | None = None
+    reason: str = ""
+    seconds: float | None = None
+
+    @classmethod
+    def before(cls, cell: Cell, board: Path) -> Self:
+        """Return a cell's state before the sweep starts."""
+        entry = cell.find(board)
+        if entry is None:
+            return cls(cell=cell, state="waiting")
+        return cls(cell=cell, state="done", entry=entry, seconds=sum(entry.effort.seconds.values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """The most that a cell may cost.
+
+    Attributes:
+        macs: multiply-accumulates of one image through the parent; a pruned child needs fewer.
+        finetune_forward: images forward: the whole budget of the track, unless the recipe says how many epochs.
+        finetune_backward: images backward.
+        attack_forward: images forward if every image survives every attack; one that falls costs a handful.
+        attack_backward: images backward.
+        seconds: all of that at the parent's pace on this device, and twice the time for a quantised child.
+        untrained: whether the parent has to be trained first, which is in none of these.
+    """
+
+    macs: int
+    finetune_forward: int
+    finetune_backward: int
+    attack_forward: int
+    attack_backward: int
+    seconds: float
+    untrained: bool
+
+    @property
+    def total_macs(self) -> int:
+        """Multiply-accumulates of all passes; a pass backward counts as two forward."""
+        forward, backward = (
+            self.finetune_forward + self.attack_forward,
+            self.finetune_backward + self.attack_backward,
+        )
+        return self.macs * (forward + 2 * backward)
+
+
+def load_sweep(path: Path, *, device: str = "auto", trust: bool = False) -> list[Cell]:
+    """Read a sweep's file; every recipe, track and model it names is checked, and every setting.
+
+    Returns:
+        Its cells as written: track by track, in each model by model, recipe by recipe, seed by seed; then the further
+        ones.
+
+    Raises:
+        UsageError: the file, or something it names, says what the bench cannot act on; the same cell is there twice.
+    """
+    if not path.is_file():
+        raise UsageError(f"There is no sweep file {path}; docs/sweeps.md shows one.")
+    file = _parse(path)
+    try:
+        cells = [_cell(extra, file, device, trust) for extra in (*_grid(file, path), *file.cells)]
+        for cell in cells:
+            cell.steps  # noqa: B018  (every setting is checked before the first hour of work)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    if not cells:
+        raise UsageError(f"{path} names no cell: expected recipes = [...], or [[cells]].")
+    titles = [cell.title for cell in cells]
+    for title in titles:
+        if titles.count(title) > 1:
+            raise UsageError(f"{path} names the cell {title} twice: remove one.")
+    return cells
+
+
+def _parse(path: Path) -> SweepFile:
+    try:
+        raw = tomllib.loads(read_toml(path))
+        if isinstance(recipes := raw.get("recipes"), list):
+            raw["recipes"] = [{"recipe": recipe} if isinstance(recipe, str) else recipe for recipe in recipes]
+        # Through JSON: pydantic is then strict about values, but lets a list stand for a tuple.
+        return SweepFile.model_validate_json(json.dumps(raw, default=str))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}.") from error
+    except ValidationError as error:
+        raise UsageError(f"{path}: {_complaint(error)}") from error
+
+
+_TABLES: dict[str, type[BaseModel]] = {"recipes": Answer, "cells": Extra, "without": Without}
+
+
+def _complaint(error: ValidationError) -> str:
+    """Turn the first complaint into one sentence that names the key and the way out."""
+    first = error.errors()[0]
+    where, key = ".".join(map(str, first["loc"][:-1])), str(first["loc"][-1])
+    table = _TABLES.get(str(first["loc"][0]), SweepFile) if len(first["loc"]) > 2 else SweepFile
+    if first["type"] == "extra_forbidden":
+        return f"unknown key '{key}'{where and f' in {where}'}.{did_you_mean(key, table.model_fields)}"
+    if first["type"] == "missing":
+        return f"the key '{key}' is missing{where and f' in {where}'}."
+    message = first["msg"].replace("Input should be", "expected").rstrip(".")
+    return f"{'.'.join(map(str, first['loc']))}: {message}, got {first['input']!r}."
+
+
+def _grid(file: SweepFile, path: Path) -> Iterator[Extra]:
+    used: set[int] = set()
+    for track, model, answer, seed in product(file.tracks, file.models or (None,), file.recipes, file.seeds):
+        values = {"recipe": answer.recipe, "model": model, "track": track, "seed": seed}
+        out = {i for i, rule in enumerate(file.without) if _fits(rule, values)}
+        used |= out
+        if not out:
+            yield Extra(recipe=answer.recipe, set=answer.set, model=model, track=track, seed=seed)
+    for i, rule in enumerate(file.without):
+        if i not in used:
+            raise UsageError(f"without.{i} leaves out no cell: {rule.model_dump(exclude_none=True)}.")
+
+
+def _fits(rule: Without, values: dict[str, Any]) -> bool:
+    named = rule.model_dump(exclude_none=True)
+    return bool(named) and all(values[key] == value for key, value in named.items())
+
+
+def _cell(extra: Extra, file: SweepFile, device: str, trust: bool) -> Cell:
+    """Fill in what a cell leaves out, and check what it names.
+
+    Raises:
+        UsageError: there is no such recipe, track, model or setting.
+    """
+    track_name = extra.track or file.tracks[0]
+    track: Track = load_track(track_name)
+    recipe: Recipe = override(load_recipe(extra.recipe), list(extra.set))
+    model = extra.model or (file.models[0] if file.models else track.model)
+    wanted = extra.n_examples or file.n_examples
+    request = Request(
+        recipe=recipe,
+        track=track,
+        model=ModelSpec.parse(model),
+        n_examples=wanted,
+        seed=file.seeds[0] if extra.seed is None else extra.seed,
+        device=device,
+        trust=trust,
+    )
+    return Cell(answer=Answer(recipe=extra.recipe, set=extra.set), track_name=track_name, request=request)

@@ -1,0 +1,133 @@
+"""Each branch of the rules by which the page judges the paper's claims."""
+
+import pytest
+from papers_grid import entry, grid
+from scipy.stats import binomtest
+
+from bench.paper.claims import cheaper, fate_of, inherent, pair, reaches
+
+ADV = "bench:conv8-adv"
+
+
+def fates(finding):
+    return {one.ours.recipe.name: one.fate for _, one in finding.evidence}
+
+
+@pytest.mark.parametrize(
+    ("points", "low", "p", "expected"),
+    [
+        (-2.0, -4.9, 0.001, "keeps"),  # a loss beyond chance, but smaller than one that counts
+        (1.0, -1.0, 0.4, "keeps"),
+        (-2.0, -5.0, 0.2, "keeps"),
+        (-2.0, -5.1, 0.2, "undecided"),  # too few images to tell
+        (-4.2, -5.5, 0.001, "undecided"),  # a loss for certain, but perhaps one that does not count
+        (-8.0, -11.0, 0.001, "loses"),
+        (9.0, -6.0, 0.04, "undecided"),
+    ],
+)
+def test_what_a_pair_shows(points, low, p, expected):
+    assert fate_of(points, low, p) == expected
+
+
+def test_a_pair_is_about_the_images_both_were_asked_about():
+    one = pair(entry("quant4", 450), entry("none", 80, n=100))
+    assert (one.n, one.points) == (100, 20.0)
+    assert one.p == pytest.approx(binomtest(20, 20).pvalue)
+    low, high = one.interval
+    assert low < 20 < high
+
+
+def whole(kept, lost, **more):
+    """One mild level of each kind, with so many robust images; the uncompressed one has 500."""
+    return [entry("none", 500, **more), entry("prune10", kept, **more), entry("quant16", lost, **more)]
+
+
+def test_claim_1_holds_if_a_level_of_each_kind_keeps():
+    found = inherent(grid(*whole(495, 505, model=ADV), entry("prune50", 100, model=ADV)))
+    assert found.verdict == "holds"
+    assert fates(found) == {"prune10": "keeps", "prune50": "loses", "quant16": "keeps"}
+    assert found.why[0] == "Pruned channels: holds (kept by prune10; lost by prune50)."
+
+
+def test_claim_1_does_not_hold_if_the_mildest_level_of_a_kind_loses():
+    found = inherent(grid(*whole(495, 300, model=ADV), entry("quant4", 200, model=ADV)))
+    assert found.verdict == "does not hold"
+    assert "Quantised: does not hold (lost by quant16, quant4)." in found.why
+
+
+def test_claim_1_cannot_be_told_if_only_strong_compression_loses():
+    found = inherent(grid(entry("none", 500), entry("prune10", 500), entry("quant4", 100)))
+    assert found.verdict == "cannot be told yet"
+    assert "Quantised: cannot be told yet (lost by quant4; W16A16 is missing)." in found.why
+
+
+def test_claim_1_cannot_be_told_from_few_images():
+    found = inherent(grid(entry("none", 50, n=100), entry("prune10", 47, n=100), entry("quant16", 47, n=100)))
+    assert found.verdict == "cannot be told yet"
+    assert set(fates(found).values()) == {"undecided"}
+
+
+def test_claim_1_compares_like_with_like_only():
+    found = inherent(grid(entry("none", 500), entry("prune10-advft", 500), entry("quant16", 500, model=ADV)))
+    assert found.verdict == "cannot be told yet"
+    assert found.evidence == ()
+    assert "nothing to compare was measured" in found.why[0]
+
+
+def test_claim_1_ignores_models_without_robustness_to_lose():
+    found = inherent(grid(entry("none", 20), entry("prune10", 0), entry("quant16", 20)))
+    assert found.evidence == ()
+    assert found.why[-1].startswith("2 compressed entries stand against")
+
+
+def tuned(prune, quant, **more):
+    return [entry("prune10-advft", prune, **more), entry("quant16-advft", quant, **more)]
+
+
+def test_claim_2_needs_an_adversarially_trained_network():
+    found = reaches(grid(*tuned(500, 500)))
+    assert found.verdict == "cannot be told yet"
+    assert found.why[0] == "bench:conv8-adv, to compare bench:conv8 with, has no entry."
+    found = reaches(grid(*tuned(500, 500), entry("none", 30, model=ADV)))
+    assert found.why[0] == "bench:conv8-adv, to compare bench:conv8 with, is not robust itself."
+    found = reaches(grid(entry("none", 30, model="autoattack:resnet18")))
+    assert "The bench has no adversarially trained network like autoattack:resnet18." in found.why
+
+
+def test_claim_2_is_about_standard_parents_compressed_and_fine_tuned():
+    found = reaches(
+        grid(*tuned(495, 500), *tuned(900, 900, model=ADV), entry("prune50", 900), entry("none", 500, model=ADV))
+    )
+    assert found.verdict == "holds"
+    assert {one.ours.model for _, one in found.evidence} == {"bench:conv8"}
+    assert fates(found) == {"prune10-advft": "keeps", "quant16-advft": "keeps"}
+
+
+def test_claim_2_does_not_hold_if_a_kind_never_reaches_it():
+    assert reaches(grid(*tuned(495, 300), entry("none", 500, model=ADV))).verdict == "does not hold"
+
+
+def test_claim_3_holds_if_one_that_reaches_it_costs_less():
+    found = cheaper(grid(*tuned(495, 300), entry("none", 500, model=ADV)))
+    assert found.verdict == "holds"
+    assert fates(found) == {"prune10-advft": "keeps"}
+    assert found.why[0].startswith("1 of 1 entries that reach it cost less; the cheapest, prune10-advft, 0.")
+
+
+def test_claim_3_does_not_hold_if_all_that_reach_it_cost_as_much():
+    dear = tuned(495, 495, finetune=60_000 * 1000)
+    found = cheaper(grid(*dear, entry("none", 500, model=ADV)))
+    assert found.verdict == "does not hold"
+    assert found.why == ("No entry that reaches it costs less.",)
+
+
+def test_claim_3_cannot_be_told_without_recorded_costs():
+    found = cheaper(grid(*tuned(495, 495, train_images=None), entry("none", 500, model=ADV)))
+    assert found.verdict == "cannot be told yet"
+    assert "do not record" in found.why[0]
+
+
+def test_claim_3_falls_with_claim_2():
+    assert cheaper(grid(*tuned(100, 100), entry("none", 500, model=ADV))).verdict == "does not hold"
+    found = cheaper(grid(*tuned(500, 500)))
+    assert (found.verdict, found.evidence) == ("cannot be told yet", ())
