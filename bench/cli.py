@@ -44,6 +44,8 @@ def evaluate(
     engine: Annotated[str, typer.Option(help="Who attacks: bench, or reference.")] = "bench",
     trust: Annotated[bool, typer.Option("--trust", help="Let python: models run their code.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an interrupted run left.")] = False,
+    keep: Annotated[bool, typer.Option("--keep-adversarial", help="Keep the images that decided verdicts.")] = False,
+    keep_in: Annotated[Path | None, typer.Option(help="Keep them here instead of beside the entry.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make a model small, attack it, measure it; write its row."""
@@ -56,6 +58,8 @@ def evaluate(
     the_track, the_recipe = load_track(track), override(load_recipe(recipe), settings or [])
     spec = ModelSpec.parse(model or the_track.model)
     check_writable(board)
+    if keep_in:
+        check_writable(keep_in)
 
     from bench.evaluate import evaluate
     from bench.render.progress import watching
@@ -63,6 +67,7 @@ def evaluate(
     request = Request(
         recipe=the_recipe, track=the_track, model=spec, n_examples=n_examples,
         seed=seed, device=device, trust=trust, engine=engine, fresh=fresh,
+        keep=keep_in or (board / the_track.name if keep else None),
     )  # fmt: skip
     try:
         with watching(console(stderr=True)) as report:

@@ -20,7 +20,7 @@ from bench.compress.export import Artefact, OnnxClassifier, agreement
 from bench.compress.sealed import unseal
 from bench.dataset import Dataset, Examples
 from bench.efficiency import Efficiency, Latency
-from bench.entry import Agreement, RecipeRecord
+from bench.entry import Agreement, Entry, RecipeRecord
 from bench.errors import MissingError, UsageError
 from bench.files import cache_dir
 from bench.finetune.clean import cross_entropy
@@ -37,10 +37,15 @@ from bench.prepare import code_digest, digest_of_weights, own_code
 from bench.progress import Report
 from bench.recipe import Recipe, Step, fingerprint, settings
 from bench.request import Request
+from bench.run.album import FileAlbum
+from bench.run.evidence import Deciding, write_evidence
 from bench.run.journal import FileJournal
-from bench.verdicts import Alarm
+from bench.scrutiny import Evidence
+from bench.verdicts import LETTERS, Alarm
 
 AGREEMENT_IMAGES = 1000
+EVIDENCE = ".adversarial.npz"
+"""What follows an entry's name in that of the file of its adversarial images."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -165,6 +170,26 @@ def open_journal(request: Request, trial: Trial, artefact: Artefact) -> FileJour
     if request.fresh:
         journal.forget()
     return journal
+
+
+def keep_evidence(entry: Entry, album: FileAlbum, examples: Examples, folder: Path) -> Evidence:
+    """Write the image that decided each fallen image's letter to a file in `folder`, named after the entry.
+
+    Raises:
+        MissingError: the folder cannot be written.
+    """
+    letters, found = entry.verdicts.letters, {}
+    for attack, letter in zip(entry.verdicts.attacks, LETTERS, strict=False):
+        for number, image in album.load(attack).items():
+            if letters[number] == letter:
+                found[number] = torch.from_numpy(image)
+    numbers = sorted(found)
+    deciding = Deciding(
+        numbers=torch.tensor(numbers, dtype=torch.int64),
+        letters="".join(letters[number] for number in numbers),
+        images=torch.stack([found[n] for n in numbers]) if numbers else torch.zeros(0, *examples.images.shape[1:]),
+    )
+    return write_evidence(folder / f"{entry.name}{EVIDENCE}", deciding, examples, entry.track.threat)
 
 
 def raise_alarms(trial: Trial, outcome: Outcome, agrees: Agreement | None) -> tuple[Alarm, ...]:

@@ -71,7 +71,7 @@ def test_more_letters_than_the_track_has_images_do_not_load(saved):
     ("where", "to"),
     [
         (("extra",), 1),
-        (("status",), "verified"),
+        (("status",), "sworn"),
         (("track", "norm"), "L1"),
         (("verdicts", "attacks"), []),
         (("model",), None),
