@@ -12,6 +12,7 @@ import typer
 from bench.commands.boards import compare, leaderboard
 from bench.commands.names import list_, show
 from bench.commands.output import Board, Json, complain, console, print_json
+from bench.commands.scrutiny import challenge, verify
 from bench.errors import BenchError, InterruptedRunError
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ app.command(name="list")(list_)
 app.command()(show)
 app.command()(compare)
 app.command()(leaderboard)
+app.command()(verify)
+app.command()(challenge)
 
 
 @app.command()

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.provenance import Provenance
 
 CHALLENGE = "challenge:"
 """What the name of an attack begins with that came from a challenger."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one check of an entry found.
+
+    Attributes:
+        name: of the check, "clean".
+        holds: whether the entry is right; None where it could not be checked.
+        text: one sentence with the figures.
+    """
+
+    name: str
+    holds: bool | None
+    text: str
 
 
 class Evidence(BaseModel):

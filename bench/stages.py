@@ -19,7 +19,7 @@ from bench.compress.bake import bake, fold, unrounded
 from bench.compress.export import Artefact, OnnxClassifier, agreement
 from bench.compress.sealed import unseal
 from bench.dataset import Dataset, Examples
-from bench.efficiency import Efficiency, Latency
+from bench.efficiency import Efficiency
 from bench.entry import Agreement, Entry, RecipeRecord
 from bench.errors import MissingError, UsageError
 from bench.files import cache_dir
@@ -197,23 +197,35 @@ def raise_alarms(trial: Trial, outcome: Outcome, agrees: Agreement | None) -> tu
     images = trial.examples.first(64).pixels().to(trial.device)
     raised = alarms.question(trial.subject, images) + alarms.inspect(outcome, n_classes=trial.n_classes)
     raised += out_of_reach(trial, outcome)
-    return raised + (alarms.disagreement(agrees.top1, agrees.gap, agrees.noise, agrees.n) if agrees else ())
+    return raised + disagreement_of(agrees)
+
+
+def disagreement_of(agrees: Agreement | None) -> tuple[Alarm, ...]:
+    """Raise when twin and deployed model differ on clean images."""
+    return alarms.disagreement(agrees.top1, agrees.gap, agrees.noise, agrees.n) if agrees else ()
 
 
 def measure(
     subject: Subject, artefact: Artefact, parent_artefact: Artefact, dataset: Dataset
 ) -> tuple[Efficiency, Efficiency]:
     """Return what the deployed model costs, and what its parent did."""
-    parent = _efficiency(subject.parent, parent_artefact, None, dataset)
+    parent = count_cost(subject.parent, parent_artefact, dataset)
     latency = None
     if {artefact.kind, parent_artefact.kind} <= {"onnx-int8", "onnx-float32"}:
         latency = measure_latency(artefact.data, parent_artefact.data, dataset.image_shape)
-    return _efficiency(subject.twin, artefact, latency, dataset, sparse=subject.sparse), parent
+    ours = count_cost(subject.twin, artefact, dataset, sparse=subject.sparse)
+    return ours.model_copy(update={"latency": latency}), parent
 
 
-def _efficiency(
-    model: nn.Module, artefact: Artefact, latency: Latency | None, dataset: Dataset, *, sparse: bool = False
-) -> Efficiency:
+def count_cost(model: nn.Module, artefact: Artefact, dataset: Dataset, *, sparse: bool = False) -> Efficiency:
+    """Return what a prediction and the model itself cost; how long it takes is for a clock to say.
+
+    Args:
+        model: a float network or a twin, not baked.
+        artefact: what it ships as.
+        dataset: whose images it takes.
+        sparse: whether its zeros are there for good.
+    """
     count, size = count_macs(model, dataset.image_shape), count_parameters(model)
     return Efficiency(
         macs=count.macs,
@@ -224,7 +236,6 @@ def _efficiency(
         compressed_bytes=compressed_bytes(model) if sparse else None,
         artefact=artefact.kind,
         integer_macs=artefact.integer_macs_share,
-        latency=latency,
     )
 
 
