@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.commands.output import Board, Json, complain, console, print_json
-from bench.errors import GateError, UsageError
+from bench.errors import GateError, InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
     from bench.entry import Entry
@@ -45,8 +45,12 @@ def verify(
         model=model, evidence=evidence or path.parent, sample=sample, full=full, device=device, trust=trust,
         seed=secrets.randbelow(2**31) if seed is None else seed,
     )  # fmt: skip
-    with watching(console(stderr=True)) as report:
-        outcome = verify(entry, inquiry, report)
+    try:
+        with watching(console(stderr=True)) as report:
+            outcome = verify(entry, inquiry, report)
+    except KeyboardInterrupt as interrupt:
+        way_on = "the same command repeats the rest of the attack" if full else "nothing was written"
+        raise InterruptedRunError(f"Interrupted: {way_on}.") from interrupt
     status = entry.status
     if outcome.verification is not None:
         status = "verified"

@@ -1,7 +1,5 @@
 """The images that decided verdicts: one for each that fell, those that the judge saw, whatever interrupts."""
 
-import dataclasses
-
 import pytest
 import torch
 from small_classifiers import LINF, linear_task
@@ -88,6 +86,6 @@ def test_images_from_beyond_the_radius_are_not_kept(tmp_path):
     outcome = run(made)
     assert outcome.letters.count(STANDING) >= 4
     before = sorted(tmp_path.iterdir())
-    out_of_reach(dataclasses.replace(made, album=made.album), outcome)
+    out_of_reach(made, outcome)
     made.album.save("beyond")
     assert sorted(tmp_path.iterdir()) == before
