@@ -130,7 +130,16 @@ def _best(first: Entry | Published, words: str, board: Path) -> Published:
 
 
 def find_entry(name: str, board: Path, *, published: Sequence[str] = ()) -> Entry:
-    """Return the entry called `name` ("TRACK/NAME" where several tracks have one), or the one in the file `name`.
+    """Return the entry called `name`, or the one in the file `name`; see `entry_file`.
+
+    Raises:
+        UsageError: nothing has that name, several entries do, or the file is not an entry.
+    """
+    return load_entry(entry_file(name, board, published=published))
+
+
+def entry_file(name: str, board: Path, *, published: Sequence[str] = ()) -> Path:
+    """Return the file of the entry called `name` ("TRACK/NAME" where several tracks have one), or the file `name`.
 
     Args:
         name: the entry's, or its file's.
@@ -141,7 +150,9 @@ def find_entry(name: str, board: Path, *, published: Sequence[str] = ()) -> Entr
         UsageError: nothing has that name, or several entries do.
     """
     if name.endswith(".json"):
-        return load_entry(Path(name))
+        if not Path(name).is_file():
+            raise UsageError(f"Cannot read the entry {name}: there is no such file.")
+        return Path(name)
     files = [path for path in all_entry_files(board) if name in (path.stem, f"{path.parent.name}/{path.stem}")]
     if len(files) > 1:
         raise UsageError(f"Several tracks have an entry '{name}': say {files[0].parent.name}/{name}, or another's.")
@@ -150,7 +161,7 @@ def find_entry(name: str, board: Path, *, published: Sequence[str] = ()) -> Entr
         hint = did_you_mean(name, [*known, *published])
         hint = hint if "Did you mean" in hint else " See bench list recipes, tracks, entries or published."
         raise UsageError(f"There is no recipe, track or entry '{name}'.{hint}")
-    return load_entry(files[0])
+    return files[0]
 
 
 def all_entry_files(board: Path) -> list[Path]:

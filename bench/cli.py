@@ -13,6 +13,7 @@ from bench.commands.boards import compare, leaderboard
 from bench.commands.names import list_, show
 from bench.commands.output import Board, Json, complain, console, print_json
 from bench.commands.paper import paper
+from bench.commands.scrutiny import challenge, verify
 from bench.commands.sweep import sweep
 from bench.commands.train import train
 from bench.errors import BenchError, InterruptedRunError
@@ -47,6 +48,8 @@ def evaluate(
     engine: Annotated[str, typer.Option(help="Who attacks: bench, or reference.")] = "bench",
     trust: Annotated[bool, typer.Option("--trust", help="Let python: models run their code.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an interrupted run left.")] = False,
+    keep: Annotated[bool, typer.Option("--keep-adversarial", help="Keep the images that decided verdicts.")] = False,
+    keep_in: Annotated[Path | None, typer.Option(help="Keep them here instead of beside the entry.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make a model small, attack it, measure it; write its row."""
@@ -59,6 +62,8 @@ def evaluate(
     the_track, the_recipe = load_track(track), override(load_recipe(recipe), settings or [])
     spec = ModelSpec.parse(model or the_track.model)
     check_writable(board)
+    if keep_in:
+        check_writable(keep_in)
 
     from bench.evaluate import evaluate
     from bench.render.progress import watching
@@ -66,6 +71,7 @@ def evaluate(
     request = Request(
         recipe=the_recipe, track=the_track, model=spec, n_examples=n_examples,
         seed=seed, device=device, trust=trust, engine=engine, fresh=fresh,
+        keep=keep_in or (board / the_track.name if keep else None),
     )  # fmt: skip
     try:
         with watching(console(stderr=True)) as report:
@@ -83,6 +89,8 @@ app.command()(compare)
 app.command()(leaderboard)
 app.command()(sweep)
 app.command()(paper)
+app.command()(verify)
+app.command()(challenge)
 
 
 @app.command()

@@ -163,7 +163,7 @@ def _told_apart(contenders: Sequence[Contender]) -> tuple[Contender, ...]:
 
 def attack_of(entry: Entry) -> str:
     """Name the attacks of an entry: "AutoAttack", "AutoAttack + transfer", or each by its key."""
-    attacks = entry.verdicts.attacks
+    attacks = entry.unchallenged.attacks
     if set(FOUR) <= set(attacks):
         return " + ".join([AUTOATTACK, *(attack for attack in attacks if attack not in FOUR)])
     return " + ".join(attacks)

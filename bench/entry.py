@@ -16,10 +16,11 @@ from bench.errors import UsageError
 from bench.files import locked, write_text
 from bench.provenance import Provenance
 from bench.recipe import fingerprint
+from bench.scrutiny import CHALLENGE, Challenge, Evidence, Verification
 from bench.track import Track
-from bench.verdicts import Proportion, Verdicts
+from bench.verdicts import LETTERS, STANDING, Proportion, Verdicts
 
-Status = Literal["measured"]
+Status = Literal["measured", "verified", "self-reported"]
 
 
 class RecipeRecord(BaseModel):
@@ -108,7 +109,8 @@ class Entry(BaseModel):
 
     Attributes:
         schema_version: version of this record's form.
-        status: "measured": made by this code on the machine that `provenance` names.
+        status: "measured": made by this code on the machine that `provenance` names; "verified": `verification` says
+            when and by what it was found to hold; "self-reported": somebody else's word.
         track: the question, whole: the track's file may have a successor by now.
         recipe: the answer.
         model: the parent's name, "bench:digits-cnn".
@@ -123,6 +125,9 @@ class Entry(BaseModel):
         parent: efficiency of the model before compression.
         effort: what the row cost to make.
         provenance: where it was measured.
+        evidence: the file of the adversarial images that decided the letters; None where they were not kept.
+        verification: of a verified row.
+        challenges: whose images brought down what the suite had left standing, in their order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -141,6 +146,25 @@ class Entry(BaseModel):
     parent: Efficiency
     effort: Effort
     provenance: Provenance
+    evidence: Evidence | None = None
+    verification: Verification | None = None
+    challenges: tuple[Challenge, ...] = ()
+
+    @model_validator(mode="after")
+    def _verified_by_somebody(self) -> Self:
+        if (self.status == "verified") != (self.verification is not None):
+            raise ValueError("a row is verified exactly when it says by what")
+        return self
+
+    @model_validator(mode="after")
+    def _challenges_come_last_among_the_attacks(self) -> Self:
+        named = [attack for attack in self.verdicts.attacks if attack.startswith(CHALLENGE)]
+        last = self.verdicts.attacks[len(self.verdicts.attacks) - len(self.challenges) :]
+        if not named == [one.attack for one in self.challenges] == list(last):
+            raise ValueError("the challenges are not the last of the attacks, in their order")
+        if any(self.verdicts.counts[one.attack] != one.held for one in self.challenges):
+            raise ValueError("a challenge says another number of images than the letters do")
+        return self
 
     @model_validator(mode="after")
     def _no_more_letters_than_images(self) -> Self:
@@ -176,11 +200,29 @@ class Entry(BaseModel):
         """Return the entry's place under `board`."""
         return board / self.track.name / f"{self.name}.json"
 
+    @property
+    def unchallenged(self) -> Verdicts:
+        """The verdicts as they were measured, before any challenge."""
+        if not self.challenges:
+            return self.verdicts
+        attacks = self.verdicts.attacks[: -len(self.challenges)]
+        later = LETTERS[len(attacks) : len(self.verdicts.attacks)]
+        letters = self.verdicts.letters.translate(dict.fromkeys(map(ord, later), STANDING))
+        return Verdicts.of(attacks=attacks, letters=letters, alarms=self.verdicts.alarms)
+
     def save(self, board: Path) -> None:
         """Write the entry under `board`, atomically and while nobody else does."""
-        text = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
         with locked(board):
-            write_text(self.path(board), text + "\n")
+            self.write(self.path(board))
+
+    def write(self, path: Path) -> None:
+        """Write the entry to a file, atomically."""
+        text = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
+        write_text(path, text + "\n")
+
+    def changed(self, **fields: Any) -> Entry:
+        """Return the entry with other values in some fields, checked as any entry is."""
+        return Entry(**{name: getattr(self, name) for name in Entry.model_fields} | fields)
 
 
 def entry_name(model: str, recipe: str, seed: int, images: int, asked: int) -> str:

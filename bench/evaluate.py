@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -19,12 +20,14 @@ from bench.prepare import prepare
 from bench.progress import Event, Report
 from bench.provenance import here
 from bench.request import Request
+from bench.run.album import FileAlbum
 from bench.stages import (
     Clock,
     compare_twin,
     compare_under_attack,
     device_name,
     estimate,
+    keep_evidence,
     measure,
     open_journal,
     pick_device,
@@ -74,6 +77,8 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         )
         report(Event(stage="estimate", note=estimate(trial, track.suite)))
         journal = open_journal(request, trial, artefact)
+        album = FileAlbum(journal.images) if request.keep else None
+        trial = dataclasses.replace(trial, album=album)
         outcome = run_suite(trial, track.suite, further=further(trial.subject), journal=journal, report=report)
         stand_pgd20 = pgd20(trial)
         raised = raise_alarms(trial, outcome, agrees) + beats_the_suite(stand_pgd20, outcome)
@@ -107,6 +112,8 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         ),
         provenance=here(device_name(device)),
     )
+    if album is not None and request.keep is not None:
+        entry = entry.changed(evidence=keep_evidence(entry, album, examples, request.keep))
     entry.save(board)
     journal.forget()
     return entry

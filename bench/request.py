@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench.errors import UsageError
 from bench.model import ModelSpec
@@ -24,6 +25,7 @@ class Request:
         trust: whether the user's own Python files may run.
         engine: who attacks, "bench" or "reference".
         fresh: whether to forget what an interrupted run left.
+        keep: the folder to keep the adversarial images in that decided the verdicts; None to keep none.
     """
 
     recipe: Recipe
@@ -35,6 +37,7 @@ class Request:
     trust: bool = False
     engine: str = "bench"
     fresh: bool = False
+    keep: Path | None = None
 
     def __post_init__(self) -> None:
         most = self.track.n_examples

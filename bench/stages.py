@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -17,8 +18,8 @@ from bench.attack.suites import further
 from bench.compress.bake import bake, fold, unrounded
 from bench.compress.export import Artefact, OnnxClassifier, agreement
 from bench.dataset import Dataset, Examples
-from bench.efficiency import Efficiency, Latency
-from bench.entry import Agreement, RecipeRecord
+from bench.efficiency import Efficiency
+from bench.entry import Agreement, Entry, RecipeRecord
 from bench.errors import MissingError, UsageError
 from bench.files import cache_dir
 from bench.measure.latency import measure_latency
@@ -28,10 +29,15 @@ from bench.model import Subject
 from bench.prepare import code_digest, digest_of_weights, own_code
 from bench.recipe import Recipe, Step, fingerprint, settings
 from bench.request import Request
+from bench.run.album import FileAlbum
+from bench.run.evidence import Deciding, write_evidence
 from bench.run.journal import FileJournal
-from bench.verdicts import Alarm
+from bench.scrutiny import Evidence
+from bench.verdicts import LETTERS, Alarm
 
 AGREEMENT_IMAGES = 1000
+EVIDENCE = ".adversarial.npz"
+"""What follows an entry's name in that of the file of its adversarial images."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -125,28 +131,60 @@ def open_journal(request: Request, trial: Trial, artefact: Artefact) -> FileJour
     return journal
 
 
+def keep_evidence(entry: Entry, album: FileAlbum, examples: Examples, folder: Path) -> Evidence:
+    """Write the image that decided each fallen image's letter to a file in `folder`, named after the entry.
+
+    Raises:
+        MissingError: the folder cannot be written.
+    """
+    letters, found = entry.verdicts.letters, {}
+    for attack, letter in zip(entry.verdicts.attacks, LETTERS, strict=False):
+        for number, image in album.load(attack).items():
+            if letters[number] == letter:
+                found[number] = torch.from_numpy(image)
+    numbers = sorted(found)
+    deciding = Deciding(
+        numbers=torch.tensor(numbers, dtype=torch.int64),
+        letters="".join(letters[number] for number in numbers),
+        images=torch.stack([found[n] for n in numbers]) if numbers else torch.zeros(0, *examples.images.shape[1:]),
+    )
+    return write_evidence(folder / f"{entry.name}{EVIDENCE}", deciding, examples, entry.track.threat)
+
+
 def raise_alarms(trial: Trial, outcome: Outcome, agrees: Agreement | None) -> tuple[Alarm, ...]:
     """Question the networks, and read what the whole attack and the agreement say."""
     images = trial.examples.first(64).pixels().to(trial.device)
     raised = alarms.question(trial.subject, images) + alarms.inspect(outcome, n_classes=trial.n_classes)
     raised += out_of_reach(trial, outcome)
-    return raised + (alarms.disagreement(agrees.top1, agrees.gap, agrees.noise, agrees.n) if agrees else ())
+    return raised + disagreement_of(agrees)
+
+
+def disagreement_of(agrees: Agreement | None) -> tuple[Alarm, ...]:
+    """Raise when twin and deployed model differ on clean images."""
+    return alarms.disagreement(agrees.top1, agrees.gap, agrees.noise, agrees.n) if agrees else ()
 
 
 def measure(
     subject: Subject, artefact: Artefact, parent_artefact: Artefact, dataset: Dataset
 ) -> tuple[Efficiency, Efficiency]:
     """Return what the deployed model costs, and what its parent did."""
-    parent = _efficiency(subject.parent, parent_artefact, None, dataset)
+    parent = count_cost(subject.parent, parent_artefact, dataset)
     latency = None
     if {artefact.kind, parent_artefact.kind} <= {"onnx-int8", "onnx-float32"}:
         latency = measure_latency(artefact.data, parent_artefact.data, dataset.image_shape)
-    return _efficiency(subject.twin, artefact, latency, dataset, sparse=subject.sparse), parent
+    ours = count_cost(subject.twin, artefact, dataset, sparse=subject.sparse)
+    return ours.model_copy(update={"latency": latency}), parent
 
 
-def _efficiency(
-    model: nn.Module, artefact: Artefact, latency: Latency | None, dataset: Dataset, *, sparse: bool = False
-) -> Efficiency:
+def count_cost(model: nn.Module, artefact: Artefact, dataset: Dataset, *, sparse: bool = False) -> Efficiency:
+    """Return what a prediction and the model itself cost; how long it takes is for a clock to say.
+
+    Args:
+        model: a float network or a twin, not baked.
+        artefact: what it ships as.
+        dataset: whose images it takes.
+        sparse: whether its zeros are there for good.
+    """
     count, size = count_macs(model, dataset.image_shape), count_parameters(model)
     return Efficiency(
         macs=count.macs,
@@ -157,7 +195,6 @@ def _efficiency(
         compressed_bytes=compressed_bytes(model) if sparse else None,
         artefact=artefact.kind,
         integer_macs=artefact.integer_macs_share,
-        latency=latency,
     )
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from bench.entry import Effort, Entry, load_entry
 from bench.errors import UsageError
 from bench.recipe import load_recipe, override
-from bench.verdicts import Alarm
+from bench.verdicts import AUTOATTACK, Alarm, Verdicts
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_more_letters_than_the_track_has_images_do_not_load(saved):
     ("where", "to"),
     [
         (("extra",), 1),
-        (("status",), "verified"),
+        (("status",), "sworn"),
         (("track", "norm"), "L1"),
         (("verdicts", "attacks"), []),
         (("model",), None),
@@ -231,3 +231,36 @@ def test_relative_cost_counts_passes_against_twenty_epochs_of_pgd7():
     paid = {"finetune_forward": scratch, "finetune_backward": scratch, "train_images": 1000}
     assert effort.model_copy(update=paid).relative_cost == 1.0
     assert effort.model_copy(update=paid | {"finetune_backward": 0}).relative_cost == 0.5
+
+
+# What others made of it:
+
+
+def challenge(attack="challenge:me", held=1) -> dict:
+    evidence = {"file": "x.challenge1.npz", "digest": "0" * 64, "images": held}
+    return {"attack": attack, "by": "me", "submitted": 9, "held": held, "evidence": evidence, "when": "2026-11-22"}
+
+
+def test_verdicts_before_a_challenge_are_those_that_were_measured():
+    attacks = (*AUTOATTACK, "challenge:me", "challenge:you")
+    made = make_entry("quant8", "..a...x")
+    later = Verdicts.of(attacks=attacks, letters="..afeex")
+    challenged = made.changed(verdicts=later, challenges=(challenge(held=2), challenge("challenge:you", 1)))
+    assert challenged.unchallenged == made.verdicts == made.unchallenged
+    assert challenged.verdicts.autoattack == made.verdicts.autoattack
+    assert Entry.model_validate_json(challenged.model_dump_json()) == challenged
+
+
+@pytest.mark.parametrize(
+    "challenges", [(), (challenge("challenge:you"),), (challenge(held=2),), (challenge(), challenge("challenge:you"))]
+)
+def test_challenges_and_letters_say_the_same(challenges):
+    later = Verdicts.of(attacks=(*AUTOATTACK, "challenge:me"), letters="..ea..x")
+    with pytest.raises(ValidationError, match="challenge"):
+        make_entry("quant8", "..a...x").changed(verdicts=later, challenges=challenges)
+
+
+def test_nobody_is_verified_by_nobody():
+    with pytest.raises(ValidationError, match="verified exactly when it says by what"):
+        make_entry("quant8", "..a.x").changed(status="verified")
+    assert make_entry("quant8", "..a.x").changed(status="self-reported").status == "self-reported"

@@ -22,6 +22,7 @@ from bench.model import ModelSpec
 from bench.progress import silent
 from bench.recipe import load_recipe, override
 from bench.request import Request
+from bench.run.evidence import digest_of_file
 from bench.stages import pick_device
 from bench.track import load_track
 from bench.verdicts import AUTOATTACK, LETTERS
@@ -184,11 +185,11 @@ def test_the_second_parent_comes_from_the_cache(entry, cache, tmp_path, untimed,
 
 def test_nothing_is_asked_twice_of_an_interrupted_attack(entry, cache, tmp_path, untimed, asked):
     """Stop between two attacks, go on, and reach the same letters; or start afresh, and reach them, too."""
-    robust = request("quant8-advft", "steps.1.epochs=1", "steps.1.attack_steps=2")
+    robust = request("quant8-advft", "steps.1.epochs=1", "steps.1.attack_steps=2", keep=tmp_path / "kept")
     asked.stop_at = "fab-t"
     with pytest.raises(KeyboardInterrupt):
         evaluate(robust, tmp_path, silent)
-    assert len(journals(cache)) == 1
+    assert len(list((cache / "unfinished").glob("*.json"))) == 1
     assert list(tmp_path.rglob("*.json")) == []
     asked.clear()
     asked.stop_at = ""
@@ -196,6 +197,8 @@ def test_nothing_is_asked_twice_of_an_interrupted_attack(entry, cache, tmp_path,
     assert asked == list(FACED[2:])
     assert journals(cache) == []
     assert load_entry(found.path(tmp_path)) == found
+    assert found.evidence.images == IMAGES - found.verdicts.letters.count(".") - found.verdicts.letters.count("x")
+    assert digest_of_file(tmp_path / "kept" / found.evidence.file) == found.evidence.digest
     assert found.effort.finetune_forward == 3 * (1397 // 64) * 64
     assert found.recipe.fingerprint != entry.recipe.fingerprint
     assert (found.efficiency.artefact, found.efficiency.bops) == ("onnx-int8", 64 * found.efficiency.macs)

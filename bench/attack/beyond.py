@@ -29,7 +29,7 @@ def out_of_reach(trial: Trial, outcome: Outcome) -> tuple[Alarm, ...]:
         return ()
     farther = ThreatModel(norm=trial.threat.norm, eps=FARTHER * trial.threat.eps)
     engine = BenchEngine(budget=Budget(iterations=ITERATIONS))
-    parts = engine(replace(trial, threat=farther), "apgd-scaled", standing, silent)
+    parts = engine(replace(trial, threat=farther, album=None), "apgd-scaled", standing, silent)
     left = sum(sum(outcomes.values()) for outcomes, _ in parts)
     if left / len(standing) <= STILL_STANDING:
         return ()

@@ -57,6 +57,22 @@ class Journal(Protocol):
         ...
 
 
+class Album(Protocol):
+    """Keeps the images that decided a verdict, so that anybody can have them judged again."""
+
+    def take(self, numbers: Tensor, images: Tensor) -> None:
+        """Hold images that were shown and fooled, (n, C, H, W), of the test images `numbers`, (n,)."""
+        ...
+
+    def save(self, attack: str) -> None:
+        """Put away what was taken during an attack: its outcomes are about to be recorded."""
+        ...
+
+    def holds(self, attack: str) -> set[int]:
+        """Return the numbers of the images put away during an attack."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trial:
     """Who is attacked, on which images, within which limits.
@@ -69,6 +85,7 @@ class Trial:
         seed: of every attack.
         device: where the twin is.
         engine: who attacks.
+        album: keeps the images that fooled; None to keep none.
     """
 
     subject: Subject
@@ -78,6 +95,7 @@ class Trial:
     seed: int
     device: torch.device
     engine: Engine = field(default_factory=BenchEngine)
+    album: Album | None = None
 
     def __post_init__(self) -> None:
         if self.n_classes < 2:
@@ -118,14 +136,26 @@ def run_suite(trial: Trial, suite: str, *, further: tuple[str, ...] = (), journa
     for attack, letter in zip(attacks, LETTERS, strict=False):
         standing = [i for i, old in enumerate(letters) if old == STANDING]
         known = journal.recall(attack)
-        todo = [i for i in standing if i not in known]
-        for outcomes, seen in trial.engine(trial, attack, todo, report):
-            journal.record(attack, outcomes, vars(seen))
+        _attack(trial, attack, [i for i in standing if i not in known], journal, report)
+        if trial.album is not None:
+            # What an interrupted run brought down while nobody kept the images is brought down again, and counted once.
+            kept = trial.album.holds(attack)
+            if lost := [i for i in standing if not journal.recall(attack)[i] and i not in kept]:
+                _attack(trial, attack, lost, journal, report, counted=False)
         fallen = {i for i, survived in journal.recall(attack).items() if not survived}
         letters = [letter if old == STANDING and i in fallen else old for i, old in enumerate(letters)]
         report(Event(stage=attack, note=f"standing {letters.count(STANDING)}/{len(letters)}"))
     records = {attack: Record(**journal.seen(attack)) for attack in attacks}
     return Outcome(attacks=attacks, letters="".join(letters), records=records)
+
+
+def _attack(
+    trial: Trial, attack: str, images: list[int], journal: Journal, report: Report, *, counted: bool = True
+) -> None:
+    for outcomes, seen in trial.engine(trial, attack, images, report):
+        if trial.album is not None:
+            trial.album.save(attack)  # first the images: whatever is on record has its own
+        journal.record(attack, outcomes, vars(seen) if counted else {})
 
 
 def _clean_letters(trial: Trial) -> list[str]:

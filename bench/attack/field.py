@@ -119,9 +119,11 @@ class Field:
         slots = torch.cat([question.slots[claimed], move.offered])
         proposals = torch.cat([question.points[claimed], move.offers])
         originals, labels = self.search.images[slots], self.search.labels[slots]
-        standing, disagreed = judge(self.trial.subject, proposals, originals, labels, self.trial.threat)
+        standing, disagreed, shown = judge(self.trial.subject, proposals, originals, labels, self.trial.threat)
         fallen = torch.zeros_like(move.done)
         fallen[slots[~standing]] = True
+        if self.trial.album is not None:
+            self.trial.album.take(self.register.numbers[slots[~standing]], shown[~standing])
         # Of two proposals of one slot the offer is written last: it is the one that a surviving image ends with.
         tally = torch.stack([torch.ones_like(slots), disagreed.to(slots)], 1)
         for part in (slice(0, len(claimed)), slice(len(claimed), None)):

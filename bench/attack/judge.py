@@ -17,10 +17,12 @@ class Judgement(NamedTuple):
     Attributes:
         standing: (N,) bool, neither network was fooled.
         disagreed: (N,) bool, the two named different classes.
+        images: (N, C, H, W), what the two were shown.
     """
 
     standing: Tensor
     disagreed: Tensor
+    images: Tensor
 
 
 @torch.no_grad()
@@ -45,12 +47,22 @@ def judge(subject: Subject, proposals: Tensor, originals: Tensor, labels: Tensor
         labels: (N,) true classes.
         threat: what the adversary may do.
     """
-    allowed = threat.project(proposals, originals)
-    twin = _classes(subject.twin, allowed, 250).to(labels.device)
+    return show(subject, threat.project(proposals, originals), labels)
+
+
+def show(subject: Subject, images: Tensor, labels: Tensor) -> Judgement:
+    """Show twin and deployed model the images as they are, and say which images they withstand.
+
+    Args:
+        subject: twin and deployed model.
+        images: (N, C, H, W) that the adversary is allowed.
+        labels: (N,) true classes.
+    """
+    twin = _classes(subject.twin, images, 250).to(labels.device)
     if subject.deployed is subject.twin:
-        return Judgement(twin == labels, torch.zeros_like(labels, dtype=torch.bool))
-    deployed = _classes(subject.deployed, allowed, 250).to(labels.device)
-    return Judgement((twin == labels) & (deployed == labels), twin != deployed)
+        return Judgement(twin == labels, torch.zeros_like(labels, dtype=torch.bool), images)
+    deployed = _classes(subject.deployed, images, 250).to(labels.device)
+    return Judgement((twin == labels) & (deployed == labels), twin != deployed, images)
 
 
 @torch.no_grad()

@@ -162,6 +162,8 @@ class ReferenceEngine:
             )
             judgement = judge(trial.subject, proposals, originals, labels, trial.threat)
             standing = judgement.standing.tolist()
+            if trial.album is not None:
+                trial.album.take(torch.tensor(shard)[~judgement.standing.cpu()], judgement.images[~judgement.standing])
             finished, fallen = finished + len(shard), fallen + standing.count(False)
             probe.record.judged, probe.record.disagreed = len(shard), int(judgement.disagreed.sum())
             yield dict(zip(shard, standing, strict=True)), probe.record

@@ -162,6 +162,18 @@ def evidence(entry: Entry) -> Iterable[tuple[str, str]]:
     yield "artefact", artefact + threads
     if entry.sealed:
         yield "model", f"sha256 {entry.sealed[:16]} (bench export {entry.name})"
+    if entry.evidence:
+        kept = entry.evidence
+        yield "images", f"{kept.images:,} adversarial ones in {kept.file}, sha256 {kept.digest[:16]}"
+    if entry.verification:
+        seen = entry.verification
+        stood = f"{seen.standing} of {seen.sampled} surviving images stood again" if seen.sampled else ""
+        missing = f"not checked: {', '.join(seen.unchecked)}" if seen.unchecked else ""
+        parts = ["the whole attack again" * seen.full, stood, missing, seen.provenance.when.partition("T")[0]]
+        yield "verified", "; ".join(part for part in parts if part)
+    for one in entry.challenges:
+        source = f", {one.reference}" if one.reference else ""
+        yield "challenged", f"{one.by}: {one.held} of {one.submitted} images hold{source}; {one.when.partition('T')[0]}"
     yield "engine", f"{entry.engine}, recipe {entry.recipe.fingerprint}, track {entry.track.fingerprint}"
     commit = f"commit {place.commit[:10]}" if place.commit else "outside git"
     yield "code", f"bench {place.bench}, {commit}{', with uncommitted changes' * place.dirty}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,11 @@ class FileJournal:
             with suppress(ValueError):
                 self._attacks = json.loads(path.read_text(encoding="utf-8"))
 
+    @property
+    def images(self) -> Path:
+        """The folder for the adversarial images that are kept meanwhile."""
+        return self.path.with_suffix(".images")
+
     def recall(self, attack: str) -> dict[int, bool]:
         """Return image → survived for every image this attack has been judged on."""
         return {int(image): bool(survived) for image, survived in self._of(attack)["outcomes"].items()}
@@ -43,9 +49,10 @@ class FileJournal:
         return self._of(attack)["seen"]
 
     def forget(self) -> None:
-        """Remove the file: the evaluation is recorded elsewhere, or is to start afresh."""
+        """Remove the file and the images: the evaluation is recorded elsewhere, or is to start afresh."""
         self._attacks = {}
         self.path.unlink(missing_ok=True)
+        shutil.rmtree(self.images, ignore_errors=True)
 
     def _of(self, attack: str) -> dict[str, dict[str, int]]:
         return self._attacks.get(attack, {"outcomes": {}, "seen": {}})

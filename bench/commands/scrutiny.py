@@ -1,0 +1,152 @@
+"""`bench verify` and `bench challenge`: anybody may look at an entry again, or bring it down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.commands.output import Board, Json, complain, console, print_json
+from bench.errors import GateError, InterruptedRunError, UsageError
+
+if TYPE_CHECKING:
+    from bench.entry import Entry
+    from bench.leaderboard import Row
+
+Name = Annotated[str, typer.Argument(metavar="ENTRY", help="An entry: its name or its file.")]
+Model = Annotated[Path | None, typer.Option(help="Folder of its model (bench export); else from the cache.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
+
+
+def verify(
+    name: Name,
+    model: Model = None,
+    evidence: Annotated[Path | None, typer.Option(help="Folder of its adversarial images; else beside it.")] = None,
+    sample: Annotated[int, typer.Option(min=0, help="Surviving images to attack again, at most.")] = 20,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the sample and its attacks; drawn if left out.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Repeat the whole attack, and compare letters.")] = False,
+    device: Device = "auto",
+    trust: Annotated[bool, typer.Option("--trust", help="With --full: let python: parents run their code.")] = False,
+    board: Board = Path("leaderboard"),
+    as_json: Json = False,
+) -> None:
+    """Check that an entry holds, in minutes: its row becomes verified, or the exit code is 1."""
+    import secrets
+
+    from bench.catalogue import entry_file
+    from bench.render.findings import print_findings
+    from bench.render.progress import watching
+    from bench.verify import Inquiry, verify
+
+    path = entry_file(name, board)
+    entry = _load(path)
+    inquiry = Inquiry(
+        model=model, evidence=evidence or path.parent, sample=sample, full=full, device=device, trust=trust,
+        seed=secrets.randbelow(2**31) if seed is None else seed,
+    )  # fmt: skip
+    try:
+        with watching(console(stderr=True)) as report:
+            outcome = verify(entry, inquiry, report)
+    except KeyboardInterrupt as interrupt:
+        way_on = "the same command repeats the rest of the attack" if full else "nothing was written"
+        raise InterruptedRunError(f"Interrupted: {way_on}.") from interrupt
+    status = entry.status
+    if outcome.verification is not None:
+        status = "verified"
+        _write(entry, entry.changed(status=status, verification=outcome.verification), path, board)
+    if as_json:
+        print_json({"entry": entry.name, "status": status, "findings": [vars(one) for one in outcome.findings]})
+    else:
+        print_findings(f"{entry.track.name}/{entry.name}", outcome.findings, console())
+    if outcome.verification is None:
+        wrong = [one.name for one in outcome.findings if one.holds is False]
+        raise GateError(f"{entry.name} does not hold ({', '.join(wrong)}); its status stays '{status}'.")
+    if not as_json:
+        held, unchecked = outcome.verification.held, outcome.verification.unchecked
+        left = f"; not checked: {', '.join(unchecked)}" if unchecked else ""
+        typer.echo(f"Verified: {len(held)} checks hold{left}. Wrote {path}")
+
+
+def challenge(
+    name: Name,
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help=".npz or .pt: images, and indices of them.")],
+    by: Annotated[str, typer.Option(help="Who made them.")],
+    reference: Annotated[str, typer.Option(help="Where to read how: a URL.")] = "",
+    model: Model = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge, and write nothing.")] = False,
+    device: Device = "auto",
+    board: Board = Path("leaderboard"),
+    as_json: Json = False,
+) -> None:
+    """Put adversarial images of your own to an entry's judge: those that hold change its letters."""
+    from bench.catalogue import entry_file
+    from bench.challenge import concede, judge_challenge, read_images
+    from bench.load.datasets import load_dataset
+    from bench.render.findings import print_fates
+    from bench.retrial import find_model, same_model, stand_again
+    from bench.stages import pick_device
+
+    path, where = entry_file(name, board), pick_device(device)
+    entry = _load(path)
+    examples = load_dataset(entry.track.dataset).test.first(len(entry.verdicts.letters))
+    submitted = read_images(images, examples, entry.track.threat)
+    sealed = same_model(entry, find_model(entry, model, where))
+    trial = stand_again(entry, sealed, where).trial
+    judged = judge_challenge(trial, entry.verdicts.letters, submitted)
+    after = entry
+    if judged.winners and not dry_run:
+        after = concede(entry, judged, examples, path, by=by, reference=reference)
+        _write(entry, after, path, board)
+    if as_json:
+        print_json({"entry": entry.name, "fates": judged.fates, "verdicts": after.verdicts.model_dump(mode="json")})
+        return
+    print_fates(f"{len(submitted.images):,} images against {entry.track.name}/{entry.name}", judged.fates, console())
+    typer.echo(_conclusion(entry, len(judged.winners), path, board, dry_run=dry_run))
+
+
+def _conclusion(entry: Entry, held: int, path: Path, board: Path, *, dry_run: bool) -> str:
+    robust = entry.verdicts.robust
+    if not held:
+        return f"Nothing holds: {entry.name} stays at {robust.count:,} of {robust.total:,} images."
+    fell = f"robust on {robust.count - held:,} of {robust.total:,} images instead of {robust.count:,}"
+    if dry_run:
+        return f"{entry.name} would be {fell}. Nothing was written."
+    return f"{entry.name} is {fell}{_ranks(entry, path, board)}. Wrote {path}"
+
+
+def _ranks(entry: Entry, path: Path, board: Path) -> str:
+    """Say how the row's rank changed; the entry's file holds the new letters already."""
+    from bench.leaderboard import load_entries, rank
+
+    if path.resolve() != entry.path(board).resolve():
+        return ""
+    now = load_entries(board, entry.track.name, skip=lambda sentence: complain("skipped", sentence, style="yellow"))
+    before = [entry if one.name == entry.name else one for one in now]
+    old, new = (_rank_of(entry, rank(entries)) for entries in (before, now))
+    return "" if old is None or new is None else f", rank {new} instead of {old}"
+
+
+def _rank_of(entry: Entry, rows: list[Row]) -> int | None:
+    return next((row.rank for row in rows if any(one.name == entry.name for one in row.seeds)), None)
+
+
+def _load(path: Path) -> Entry:
+    """Read an entry; what is wrong with one is a finding about it, not about the command."""
+    from bench.entry import load_entry
+
+    try:
+        return load_entry(path)
+    except UsageError as error:
+        raise GateError(str(error)) from error
+
+
+def _write(old: Entry, new: Entry, path: Path, board: Path) -> None:
+    """Write an entry in the place of the one that was read, unless somebody else did meanwhile."""
+    from bench.entry import load_entry
+    from bench.files import locked
+
+    with locked(board if path.is_relative_to(board) else path.parent):
+        if load_entry(path) != old:
+            raise GateError(f"{path} changed meanwhile: look at it again.")
+        new.write(path)

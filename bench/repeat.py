@@ -1,0 +1,80 @@
+"""The whole attack of an entry once more, letter by letter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from bench.attack.engine import run_suite
+from bench.attack.engines import new_engine
+from bench.attack.suites import further
+from bench.compress.export import deploy
+from bench.compress.sealed import Sealed
+from bench.entry import Entry
+from bench.load.datasets import load_dataset
+from bench.model import ModelSpec, Subject
+from bench.parent import load_parent
+from bench.progress import Event, Report
+from bench.recipe import Recipe
+from bench.request import Request
+from bench.retrial import stand_again
+from bench.scrutiny import Finding
+from bench.stages import compare_twin, count_cost, estimate, open_journal, raise_alarms
+from bench.verdicts import STANDING, mcnemar
+
+LEVEL = 0.05
+
+
+def repeat(entry: Entry, sealed: Sealed, device: torch.device, report: Report, *, trust: bool) -> list[Finding]:
+    """Attack every image again, as the entry says it was done, and compare letters; interrupted, it goes on.
+
+    The parent takes part: its images are one of the attacks, and its cost stands in the entry.
+    """
+    recipe = Recipe(name=entry.recipe.name, summary=entry.recipe.summary, steps=entry.recipe.steps)
+    engine = "reference" if entry.engine.startswith("pyautoattack") else "bench"
+    request = Request(
+        recipe=recipe, track=entry.track, model=ModelSpec.parse(entry.model), n_examples=len(entry.verdicts.letters),
+        seed=entry.seed, device=str(device), trust=trust, engine=engine,
+    )  # fmt: skip
+    dataset = load_dataset(entry.track.dataset)
+    parent = load_parent(request, dataset, device, report)
+    retrial = stand_again(entry, sealed, device, parent if entry.recipe.steps else None)
+    trial = replace(retrial.trial, engine=new_engine(engine))
+    report(Event(stage="estimate", note=estimate(trial, entry.track.suite)))
+    journal = open_journal(request, trial, retrial.artefact)
+    faced = further(trial.subject)
+    outcome = run_suite(trial, entry.track.suite, further=faced, journal=journal, report=report)
+    agrees = compare_twin(
+        replace(trial.subject, twin=retrial.network), retrial.artefact, trial.examples, device
+    )  # fmt: skip
+    raised = {alarm.name for alarm in raise_alarms(trial, outcome, agrees) if alarm.fatal}
+    journal.forget()
+    stated = {alarm.name for alarm in entry.verdicts.alarms if alarm.fatal}
+    own = deploy(Subject(twin=parent, parent=parent, deployed=parent), dataset.image_shape)
+    macs = count_cost(parent, own, dataset).macs
+    return [
+        _letters(entry, outcome.attacks, outcome.letters),
+        Finding(
+            name="alarms again",
+            holds=raised <= stated,
+            text=f"fatal here: {', '.join(sorted(raised)) or 'none'}; on record: {', '.join(sorted(stated)) or 'none'}",
+        ),
+        Finding(
+            name="parent", holds=macs == entry.parent.macs, text=f"{macs:,} MACs; on record {entry.parent.macs:,}"
+        ),
+    ]  # fmt: skip
+
+
+def _letters(entry: Entry, attacks: tuple[str, ...], letters: str) -> Finding:
+    stated = entry.unchallenged
+    if attacks != stated.attacks:
+        text = f"the suite is {', '.join(attacks)} here, and {', '.join(stated.attacks)} on record"
+        return Finding(name="letters", holds=False, text=text)
+    differing = sum(ours != theirs for ours, theirs in zip(letters, stated.letters, strict=True))
+    p = mcnemar(letters, stated.letters)
+    text = (
+        f"{differing:,} of {len(letters):,} letters differ; {letters.count(STANDING):,} images robust here, "
+        f"{stated.robust.count:,} on record (McNemar p = {p:.2g})"
+    )
+    return Finding(name="letters", holds=p >= LEVEL, text=text)

@@ -1,0 +1,228 @@
+"""Does an entry hold? Recompute from its sealed model and its evidence what can be recomputed in minutes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from bench.attack.alarms import question
+from bench.attack.driver import BenchEngine
+from bench.compress.sealed import Sealed
+from bench.entry import Entry
+from bench.errors import UsageError
+from bench.progress import Event, Report
+from bench.provenance import here
+from bench.rejudge import rejudge_adversarial, rejudge_clean
+from bench.repeat import repeat
+from bench.retrial import Retrial, find_model, stand_again
+from bench.run.evidence import digest_of_file
+from bench.scrutiny import Evidence, Finding, Verification
+from bench.stages import compare_twin, count_cost, device_name, disagreement_of, pick_device
+from bench.track import load_track, track_names
+from bench.verdicts import STANDING, Proportion
+
+SHARE_STANDING = 0.95
+"""Of the surviving images that are attacked again so many may be expected to stand: other seeds find a few more, the
+reference itself one image in 150. The sample speaks against an entry when its 95 % interval lies below."""
+BYTES = 0.01
+"""Exporters of another release name things differently: by so much, relatively, may a file's size differ."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inquiry:
+    """How to verify.
+
+    Attributes:
+        model: folder of the sealed model; None for the cache.
+        evidence: folder of the adversarial images.
+        sample: surviving images to attack again, at most.
+        seed: of choosing and attacking them.
+        full: whether to repeat the whole attack.
+        device: "auto", "cpu", "cuda".
+        trust: whether a `python:` parent may run its code, in a full repetition.
+    """
+
+    model: Path | None
+    evidence: Path
+    sample: int
+    seed: int
+    full: bool = False
+    device: str = "auto"
+    trust: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of it: the findings, and what a verified entry says of them; None where anything disagrees."""
+
+    findings: tuple[Finding, ...]
+    verification: Verification | None
+
+
+def verify(entry: Entry, inquiry: Inquiry, report: Report) -> Outcome:
+    """Check an entry against its sealed model, its evidence, and a few attacks of our own.
+
+    Raises:
+        MissingError: the model is not here, or the data set.
+    """
+    device = pick_device(inquiry.device)
+    report(Event(stage="load", note=entry.name))
+    sealed = find_model(entry, inquiry.model, device)
+    findings = [_record(entry), _model(entry, sealed)]
+    sampled = Proportion(count=0, total=0)
+    if findings[-1].holds:
+        report(Event(stage="deploy"))
+        retrial = stand_again(entry, sealed, device)
+        report(Event(stage="judge", note=f"{len(entry.verdicts.letters):,} images"))
+        findings.append(rejudge_clean(retrial.trial, entry))
+        findings += list(_evidence(entry, retrial, inquiry.evidence))
+        findings += [_cost(entry, sealed, retrial), _alarms(entry, retrial)]
+        found, sampled = _sample(entry, retrial, inquiry, report)
+        findings.append(found)
+        if inquiry.full:
+            findings += repeat(entry, sealed, device, report, trust=inquiry.trust)
+    return Outcome(findings=tuple(findings), verification=_verification(findings, sampled, inquiry, device))
+
+
+def _verification(
+    findings: list[Finding], sampled: Proportion, inquiry: Inquiry, device: torch.device
+) -> Verification | None:
+    if any(one.holds is False for one in findings):
+        return None
+    return Verification(
+        held=tuple(one.name for one in findings if one.holds),
+        unchecked=tuple(one.name for one in findings if one.holds is None),
+        full=inquiry.full,
+        sampled=sampled.total,
+        standing=sampled.count,
+        seed=inquiry.seed,
+        provenance=here(device_name(device)),
+    )
+
+
+def _record(entry: Entry) -> Finding:
+    """That counts and letters agree was checked when the entry was read."""
+    track, letters = entry.track, f"{len(entry.verdicts.letters):,} letters agree with their counts"
+    if track.name not in track_names():
+        return Finding(name="record", holds=None, text=f"{letters}; track {track.name} is not one of this bench's")
+    known = load_track(track.name).fingerprint
+    if known != track.fingerprint:
+        text = f"track {track.name} is {track.fingerprint} on record, and {known} in this bench"
+        return Finding(name="record", holds=False, text=text)
+    return Finding(name="record", holds=True, text=f"{letters}; track and recipe have their fingerprints")
+
+
+def _model(entry: Entry, sealed: Sealed) -> Finding:
+    if sealed.digest != entry.sealed:
+        text = (
+            f"the model here is {sealed.digest[:16]}, the entry's {(entry.sealed or 'none')[:16]}: nothing else checked"
+        )
+        return Finding(name="model", holds=False, text=text)
+    stated = {"model": entry.model, "seed": entry.seed, "steps": list(entry.recipe.steps)}
+    other = [key for key, value in stated.items() if key in sealed.about and sealed.about[key] != value]
+    if other:
+        text = f"its plan names another {' and '.join(other)} than the entry does"
+        return Finding(name="model", holds=False, text=text)
+    return Finding(
+        name="model", holds=True, text=f"sha256 {sealed.digest[:16]}, by {entry.recipe.name} from {entry.model}"
+    )
+
+
+def _evidence(entry: Entry, retrial: Retrial, folder: Path) -> Iterator[Finding]:
+    """Check the files, then show twin and deployed model what is in them."""
+    missing: list[str] = []
+    files: list[Path] = []
+    for stated in [entry.evidence, *(one.evidence for one in entry.challenges)]:
+        if stated is None:
+            missing.append("the images were not kept (bench evaluate --keep-adversarial)")
+        elif not (folder / stated.file).is_file():
+            missing.append(f"{folder / stated.file} is not there (--evidence FOLDER)")
+        elif (found := digest_of_file(folder / stated.file)) != stated.digest:
+            text = f"{stated.file} has sha256 {found[:16]}, and the entry says {stated.digest[:16]}"
+            yield Finding(name="evidence", holds=False, text=text)
+            return
+        else:
+            files.append(folder / stated.file)
+    stated_images = _images(entry)
+    if missing:
+        yield Finding(name="evidence", holds=None, text="; ".join(missing))
+    else:
+        yield Finding(name="evidence", holds=True, text=f"{stated_images:,} images, of the digest on record")
+    if files:
+        try:
+            yield rejudge_adversarial(retrial.trial, entry, files, complete=not missing)
+        except UsageError as error:
+            yield Finding(name="adversarial", holds=False, text=str(error))
+    else:
+        yield Finding(name="adversarial", holds=None, text="there are no images to judge again")
+
+
+def _images(entry: Entry) -> int:
+    stated: list[Evidence | None] = [entry.evidence, *(one.evidence for one in entry.challenges)]
+    return sum(one.images for one in stated if one is not None)
+
+
+def _cost(entry: Entry, sealed: Sealed, retrial: Retrial) -> Finding:
+    stated = entry.efficiency
+    found = count_cost(
+        retrial.network, retrial.artefact, retrial.dataset, sparse=bool(sealed.about.get("sparse", False))
+    )
+    exact = ("macs", "bops", "parameters", "nonzeros", "compressed_bytes", "artefact")
+    wrong = [
+        f"{name} {getattr(found, name)} here, {getattr(stated, name)} on record"
+        for name in exact
+        if getattr(found, name) != getattr(stated, name)
+    ]
+    if abs(found.bytes - stated.bytes) > BYTES * stated.bytes:
+        wrong.append(f"bytes {found.bytes} here, {stated.bytes} on record")
+    if wrong:
+        return Finding(name="cost", holds=False, text="; ".join(wrong))
+    text = f"{found.macs:,} MACs, {found.bops:,} BOPs, {found.parameters:,} parameters, {found.bytes:,} bytes"
+    return Finding(name="cost", holds=True, text=text)
+
+
+def _alarms(entry: Entry, retrial: Retrial) -> Finding:
+    """Ask what no honest classifier answers wrongly; alarms of the attack itself take the whole attack."""
+    trial = retrial.trial
+    raised = question(trial.subject, trial.examples.first(64).pixels().to(trial.device))
+    agrees = compare_twin(
+        replace(trial.subject, twin=retrial.network), retrial.artefact, trial.examples, trial.device
+    )  # fmt: skip
+    raised += disagreement_of(agrees)
+    stated = {alarm.name for alarm in entry.verdicts.alarms}
+    new = [alarm for alarm in raised if alarm.fatal and alarm.name not in stated]
+    if new:
+        return Finding(name="alarms", holds=False, text="; ".join(f"{one.name}: {one.evidence}" for one in new))
+    return Finding(name="alarms", holds=True, text="neither model raises a fatal alarm that the entry does not state")
+
+
+def _sample(entry: Entry, retrial: Retrial, inquiry: Inquiry, report: Report) -> tuple[Finding, Proportion]:
+    """Attack some of the surviving images again, with seeds that nobody could know."""
+    letters = entry.verdicts.letters
+    surviving = [number for number, letter in enumerate(letters) if letter == STANDING]
+    chosen = sorted(random.Random(inquiry.seed).sample(surviving, min(inquiry.sample, len(surviving))))
+    if not chosen:
+        why = "no image survives" if not surviving else "none was asked for"
+        return Finding(name="sample", holds=None if surviving else True, text=why), Proportion(count=0, total=0)
+    trial, standing = replace(retrial.trial, seed=inquiry.seed), chosen
+    attacks = ["apgd-ce", "apgd-t"] + ["surrogate", "apgd-scaled"] * (trial.subject.surrogate is not None)
+    for attack in attacks:
+        outcomes: dict[int, bool] = {}
+        for part, _ in BenchEngine()(trial, attack, standing, report):
+            outcomes |= part
+        standing = [number for number in standing if outcomes[number]]
+        report(Event(stage=attack, note=f"standing {len(standing)}/{len(chosen)}"))
+    sampled = Proportion(count=len(standing), total=len(chosen))
+    low, high = sampled.interval
+    worst = entry.verdicts.robust.rate * low
+    text = (
+        f"{sampled.count} of {sampled.total} surviving images stand against {', '.join(attacks)} with seed "
+        f"{inquiry.seed} ({100 * low:.1f} to {100 * high:.1f} %): robust accuracy is {100 * worst:.1f} % at worst"
+    )
+    if fell := sorted({*chosen} - {*standing}):
+        text += f"; fell: {', '.join(map(str, fell))}"
+    return Finding(name="sample", holds=high >= SHARE_STANDING, text=text), sampled

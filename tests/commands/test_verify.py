@@ -1,0 +1,189 @@
+"""An honest entry is verified, and each way of cheating is found."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from scrutinised import NAME, SHAPE, TRACK, N
+
+from bench.compress.sealed import seal
+from bench.entry import Entry, load_entry
+from bench.run.evidence import read_evidence, write_evidence
+from bench.verdicts import STANDING, Verdicts
+
+
+def findings(answer) -> dict[str, bool | None]:
+    return {one["name"]: one["holds"] for one in json.loads(answer[1])["findings"]}
+
+
+def flipped(entry: Entry, old: str, new: str, most: int = N) -> Verdicts:
+    verdicts = entry.verdicts
+    return Verdicts.of(attacks=verdicts.attacks, letters=verdicts.letters.replace(old, new, most))
+
+
+def test_the_world_has_what_the_tests_need(honest, weak):
+    letters = honest[0].verdicts.letters
+    assert 5 <= letters.count(STANDING) <= N - 10
+    assert "x" in letters
+    assert weak[0].verdicts.letters.count(STANDING) > letters.count(STANDING) + 2
+
+
+def test_an_honest_entry_is_verified(run, place, honest):
+    path = place(honest)
+    code, out, err = run("verify", NAME, "--seed", "5", "--sample", "4")
+    assert code == 0, out + err
+    assert out.count("✓") == 8
+    assert "4 of 4 surviving images stand" in out
+    found = load_entry(path)
+    assert (found.status, found.verification.sampled, found.verification.standing) == ("verified", 4, 4)
+    assert found.verification.held == (
+        "record", "model", "clean", "evidence", "adversarial", "cost", "alarms", "sample",
+    )  # fmt: skip
+    assert found.changed(status="measured", verification=None) == honest[0]
+
+
+def test_without_evidence_it_says_what_it_could_not_check(run, place, honest):
+    path = place(honest, evidence=None)
+    code, out, _ = run("verify", str(path), "--sample", "0")
+    assert code == 0
+    assert "not checked: evidence, adversarial, sample" in out
+    assert load_entry(path).verification.unchecked == ("evidence", "adversarial", "sample")
+
+
+def test_repeating_the_whole_attack_gives_the_same_letters(run, place, honest):
+    path = place(honest)
+    code, out, err = run("verify", NAME, "--full", "--sample", "0")
+    assert code == 0, out + err
+    assert f"0 of {N} letters differ" in out
+    assert load_entry(path).verification.full
+
+
+@pytest.mark.slow
+def test_repeating_the_attack_finds_letters_that_no_attack_gives(run, place, honest):
+    entry, _ = honest
+    lied = flipped(entry, "a", STANDING)
+    place(honest, verdicts=lied, evidence=None)
+    answer = run("verify", NAME, "--full", "--sample", "0", "--json")
+    assert answer[0] == 1
+    assert [name for name, holds in findings(answer).items() if holds is False] == ["letters"]
+
+
+CHEATS = {
+    "fallen images called robust": (lambda entry: {"verdicts": flipped(entry, "a", STANDING, 1)}, {"adversarial"}),
+    "wrong images called robust": (lambda entry: {"verdicts": flipped(entry, "x", STANDING)}, {"clean"}),
+    "right images called wrong": (lambda entry: {"verdicts": flipped(entry, STANDING, "x", 1)}, {"clean"}),
+    "fallen images of which there is no version": (
+        lambda entry: {"verdicts": flipped(entry, STANDING, "a", 1)}, {"adversarial"},
+    ),
+    "another attack's letters": (lambda entry: {"verdicts": flipped(entry, "a", "b", 1)}, {"adversarial"}),
+    "fewer operations": (
+        lambda entry: {"efficiency": entry.efficiency.model_copy(update={"macs": entry.efficiency.macs - 1})}, {"cost"},
+    ),
+    "fewer bytes": (
+        lambda entry: {"efficiency": entry.efficiency.model_copy(update={"bytes": entry.efficiency.bytes // 2})},
+        {"cost"},
+    ),
+    "another model": (lambda entry: {"sealed": "0" * 64}, {"model"}),
+    "an easier track": (
+        lambda entry: {"track": TRACK.model_copy(update={"eps": TRACK.eps / 2})}, {"record", "adversarial"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cheat", CHEATS)
+def test_a_cheat_is_found_and_the_status_stays(run, place, honest, cheat):
+    changes, expected = CHEATS[cheat]
+    path = place(honest, **changes(honest[0]))
+    before = path.read_bytes()
+    answer = run("verify", NAME, "--sample", "0", "--json")
+    assert answer[0] == 1
+    assert {name for name, holds in findings(answer).items() if holds is False} == expected
+    assert "does not hold (" in answer[2]
+    assert "its status stays 'measured'" in answer[2]
+    assert path.read_bytes() == before
+
+
+def test_fallen_images_called_robust_without_evidence_fall_in_the_sample(run, place, honest):
+    place(honest, verdicts=flipped(honest[0], "a", STANDING), evidence=None)
+    answer = run("verify", NAME, "--seed", "1", "--sample", "12", "--json")
+    assert answer[0] == 1
+    assert [name for name, holds in findings(answer).items() if holds is False] == ["sample"]
+
+
+def test_an_edited_letter_does_not_load(run, place, honest):
+    path = place(honest)
+    path.write_text(path.read_text().replace('"letters": "', '"letters": ".', 1))
+    code, out, err = run("verify", NAME)
+    assert (code, out) == (1, "")
+    assert "the counts disagree with the letters" in err
+
+
+@pytest.mark.parametrize("where", [100, -40])
+def test_tampered_evidence_is_found(run, place, honest, where):
+    path = place(honest)
+    file = path.with_name(f"{NAME}.adversarial.npz")
+    content = bytearray(file.read_bytes())
+    content[where] ^= 1
+    file.write_bytes(content)
+    answer = run("verify", NAME, "--sample", "0", "--json")
+    assert answer[0] == 1
+    assert findings(answer)["evidence"] is False
+
+
+@pytest.mark.parametrize(
+    ("by", "complaint"), [("clean", "1 fool nobody"), ("far", "1 are outside Linf 0.15"), ("grey", "outside Linf 0.15")]
+)
+def test_evidence_that_proves_nothing_is_found_though_its_digest_is_right(run, place, honest, world, by, complaint):
+    path, trial = place(honest), world["trial"]
+    file = path.with_name(f"{NAME}.adversarial.npz")
+    stored = read_evidence(file, trial.examples, trial.threat)
+    images, original = stored.images.clone(), trial.examples.pixels(stored.numbers[:1])
+    images[:1] = {"clean": original, "far": 1 - original, "grey": original - 0.01}[by]
+    evidence = write_evidence(file, replace(stored, images=images), trial.examples, trial.threat)
+    load_entry(path).changed(evidence=evidence).write(path)
+    answer = run("verify", NAME, "--sample", "0", "--json")
+    assert answer[0] == 1
+    (found,) = [one for one in json.loads(answer[1])["findings"] if one["holds"] is False]
+    assert found["name"] == "adversarial"
+    assert complaint in found["text"]
+
+
+def test_a_swapped_model_is_found_and_nothing_else_is_asked_of_it(run, place, honest, world, parent):
+    place(honest)
+    seal(parent, SHAPE, {}, world["root"] / "other")
+    answer = run("verify", NAME, "--json", model="other")
+    assert answer[0] == 1
+    assert findings(answer) == {"record": True, "model": False}
+
+
+def test_a_damaged_model_is_named(run, place, honest, world):
+    place(honest)
+    damaged = world["root"] / "damaged"
+    damaged.mkdir(exist_ok=True)
+    for file in (world["root"] / "model").iterdir():
+        (damaged / file.name).write_bytes(file.read_bytes()[:-1])
+    code, _, err = run("verify", NAME, model="damaged")
+    assert code == 2
+    assert "Cannot load the compressed model" in err
+
+
+def test_a_model_that_is_not_here_can_be_made_or_named(run, place, honest):
+    place(honest)
+    code, out, err = run("verify", NAME, model="")
+    assert (code, out) == (3, "")
+    assert "make it with bench evaluate --recipe quant8 --track digits-linf-v1 --n-examples 60, or name a folder" in err
+
+
+def test_an_entry_that_changed_meanwhile_is_not_overwritten(run, place, honest, monkeypatch):
+    path = place(honest)
+    changed = honest[0].changed(seed=0, model="bench:digits-cnn", engine="bench 2")
+
+    def meanwhile(*args):
+        changed.write(path)
+        return ()
+
+    monkeypatch.setattr("bench.verify.question", meanwhile)
+    code, _, err = run("verify", NAME, "--sample", "0")
+    assert code == 1
+    assert "changed meanwhile" in err
+    assert load_entry(path) == changed
