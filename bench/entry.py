@@ -15,7 +15,9 @@ from bench.efficiency import Efficiency
 from bench.errors import UsageError
 from bench.files import locked, write_text
 from bench.provenance import Provenance
-from bench.recipe import fingerprint
+from bench.recipe import OwnCode, fingerprint
+from bench.recipe_words import spell
+from bench.submission import Claim
 from bench.track import Track
 from bench.verdicts import Verdicts
 
@@ -23,17 +25,18 @@ Status = Literal["measured"]
 
 
 class RecipeRecord(BaseModel):
-    """The recipe as it ran, every setting spelled out."""
+    """The recipe as it ran, every setting spelled out; and the file that its own steps came from, if it has any."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     summary: str
     steps: tuple[dict[str, Any], ...]
     fingerprint: str
+    own_code: OwnCode | None = None
 
     @model_validator(mode="after")
     def _fingerprint_of_these_steps(self) -> Self:
-        if fingerprint(self.steps) != self.fingerprint:
+        if fingerprint(self.steps, self.own_code) != self.fingerprint:
             raise ValueError("the fingerprint is not that of the steps: somebody edited one of them")
         return self
 
@@ -121,6 +124,7 @@ class Entry(BaseModel):
         parent: efficiency of the model before compression.
         effort: what the row cost to make.
         provenance: where it was measured.
+        claim: what the recipe's authors say they measured under this track; None where they say nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -138,6 +142,7 @@ class Entry(BaseModel):
     parent: Efficiency
     effort: Effort
     provenance: Provenance
+    claim: Claim | None = None
 
     @model_validator(mode="after")
     def _no_more_letters_than_images(self) -> Self:
@@ -168,9 +173,12 @@ class Entry(BaseModel):
     @property
     def command(self) -> str:
         """The command that measures it again; settings that were tried with --set stand in the recipe's steps."""
-        words = ["bench evaluate", f"--recipe {self.recipe.name.partition('+')[0]}", f"--track {self.track.name}"]
-        words += [f"--model {self.model}"] if self.model != self.track.model else []
-        words += [f"--seed {self.seed}"] if self.seed else []
+        recipe = self.recipe.name.partition("+")[0]
+        words = ["bench evaluate", f"--recipe {recipe}", f"--track {self.track.name}"]
+        pins = spell(recipe) is None  # a submission may pin another model, and other seeds
+        words += [f"--model {self.model}"] if pins or self.model != self.track.model else []
+        words += [f"--seed {self.seed}"] if pins or self.seed else []
+        words += ["--trust"] if self.recipe.own_code else []
         words += [f"--n-examples {len(self.verdicts.letters)}"] if self.partial else []
         return " ".join(words) + (" with the settings of its steps" if "+" in self.recipe.name else "")
 

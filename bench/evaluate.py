@@ -13,6 +13,7 @@ from bench.compress.export import deploy
 from bench.entry import Effort, Entry
 from bench.load.datasets import load_dataset
 from bench.model import Subject
+from bench.plugins import packages_of
 from bench.prepare import prepare
 from bench.progress import Event, Report
 from bench.provenance import here
@@ -43,7 +44,8 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
     track, device, clock = request.track, pick_device(request.device), Clock()
     # TensorFloat-32 keeps 10 bits of mantissa: the twin would no longer be what the deployed model computes.
     torch.backends.cudnn.allow_tf32 = False
-    steps, n_examples, engine = request.recipe.resolve(), request.images, new_engine(request.engine)
+    request.recipe.declared()
+    n_examples, engine = request.images, new_engine(request.engine)
 
     with clock.stage("load"):
         report(Event(stage="load", note=f"{request.model} on {track.dataset}"))
@@ -51,7 +53,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         examples = dataset.test.first(n_examples)
         parent = load_parent(request, dataset, device, report)
 
-    made = prepare(request, parent, steps, dataset, device, report)
+    made = prepare(request, parent, dataset, device, report)
     subject = made.subject
     clock.seconds["compress and fine-tune"] = made.seconds
 
@@ -63,7 +65,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
 
     with clock.stage("attack"):
         trial = Trial(
-            subject=stand_trial(subject, artefact, compressed=bool(steps)),
+            subject=stand_trial(subject, artefact, compressed=bool(made.steps)),
             examples=examples,
             threat=track.threat,
             n_classes=dataset.n_classes,
@@ -83,7 +85,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
 
     entry = Entry(
         track=track,
-        recipe=recipe_record(request.recipe, steps),
+        recipe=recipe_record(request.recipe, made),
         model=str(request.model),
         seed=request.seed,
         sealed=made.digest,
@@ -102,7 +104,8 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
             finetune_peak_bytes=made.meter.peak_bytes,
             train_images=len(dataset.train),
         ),
-        provenance=here(device_name(device)),
+        provenance=here(device_name(device), packages_of(step["step"] for step in made.steps)),
+        claim=request.claim,
     )
     entry.save(board)
     journal.forget()

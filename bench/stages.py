@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from bench.attack.suites import further
 from bench.compress.bake import bake, fold, unrounded
 from bench.compress.export import Artefact, OnnxClassifier, agreement
 from bench.compress.sealed import unseal
+from bench.contract import digest_of_weights
 from bench.dataset import Dataset, Examples
 from bench.efficiency import Efficiency, Latency
 from bench.entry import Agreement, RecipeRecord
@@ -33,9 +35,9 @@ from bench.measure.latency import measure_latency
 from bench.measure.macs import count_macs
 from bench.measure.size import compressed_bytes, count_parameters
 from bench.model import Subject, Task
-from bench.prepare import code_digest, digest_of_weights, own_code
+from bench.prepare import Prepared, code_digest, own_code
 from bench.progress import Report
-from bench.recipe import Recipe, Step, fingerprint, settings
+from bench.recipe import Recipe, fingerprint
 from bench.request import Request
 from bench.run.journal import FileJournal
 from bench.verdicts import Alarm
@@ -203,10 +205,13 @@ def _efficiency(
     )
 
 
-def recipe_record(recipe: Recipe, steps: tuple[Step, ...]) -> RecipeRecord:
+def recipe_record(recipe: Recipe, made: Prepared) -> RecipeRecord:
     """Return the answer as the entry keeps it: every setting spelled out."""
-    complete = settings(steps, recipe)
-    return RecipeRecord(name=recipe.name, summary=recipe.summary, steps=complete, fingerprint=fingerprint(complete))
+    own = recipe.own_code
+    if own is not None:
+        own = dataclasses.replace(own, file="/".join(Path(own.file).parts[-2:]), isolated=made.isolated)
+    digits = fingerprint(made.steps, own)
+    return RecipeRecord(name=recipe.name, summary=recipe.summary, steps=made.steps, fingerprint=digits, own_code=own)
 
 
 def device_name(device: torch.device) -> str:
