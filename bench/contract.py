@@ -48,7 +48,7 @@ def take_foreign(step: Step, name: str, recipe: Recipe, subject: Subject, ingred
         raise UsageError("it changed the training images; work on a copy.")
     if ingredients.meter.images > ingredients.finetune_images:
         raise UsageError(
-            f"it used {ingredients.meter.images:,} training images, of {ingredients.finetune_images:,} that the track allows."
+            f"it used {ingredients.meter.images:,} training images, and {ingredients.finetune_images:,} are allowed."
         )
     _check_logits(found, train.pixels(slice(2)).to(ingredients.device), recipe)
     return found

@@ -39,6 +39,8 @@ class FinetuneMart(Descent):
         check_attack(self.attack_steps, self.step_ratio, self.ramp)
         if not 0 <= self.beta < math.inf:
             raise UsageError(f"expected beta ≥ 0, got {self.beta}.")
+        if self.label_smoothing:
+            raise UsageError("MART has no label smoothing; leave label_smoothing out.")
 
     def __call__(self, subject: Subject, ingredients: Ingredients) -> Subject:
         """Return the subject with a fine-tuned twin."""
@@ -66,9 +68,9 @@ def mart(clean: Tensor, moved: Tensor, labels: Tensor, beta: float) -> Tensor:
     """Return the loss of a batch from the logits of its clean and its adversarial images, (N, K) each."""
     log_clean, log_moved = clean.log_softmax(1), moved.log_softmax(1)
     right = F.one_hot(labels, clean.shape[1]).bool()
-    rival = log_moved.masked_fill(right, -math.inf).amax(1)
-    # Boosted cross-entropy: a margin from the likeliest wrong class on top. 1 − p as a sum of the other classes.
-    boosted = F.nll_loss(log_moved, labels) - torch.log1p(-rival.exp().clamp_max(1 - 1e-6)).mean()
+    rival = log_moved.masked_fill(right, -math.inf).amax(1).exp()
+    # Boosted cross-entropy: a margin from the likeliest wrong class on top; finite even where that class is certain.
+    boosted = F.nll_loss(log_moved, labels) - torch.log(1.0001 - rival).mean()
     doubt = 1 - log_clean[right].exp()
     divergence = F.kl_div(log_moved, log_clean, log_target=True, reduction="none").sum(1)
     return boosted + beta * (divergence * doubt).mean()
