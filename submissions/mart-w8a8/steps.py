@@ -61,7 +61,7 @@ class FinetuneMart(Descent):
             )
             return mart(logits_of(model, images), logits_of(model, adversarial), labels, self.beta)
 
-        return finetune(subject, ingredients, self, objective, "finetune-mart")
+        return finetune(subject, ingredients, self, objective, "mart-w8a8/finetune-mart")
 
 
 def mart(clean: Tensor, moved: Tensor, labels: Tensor, beta: float) -> Tensor:
