@@ -13,6 +13,7 @@ from bench.commands.boards import compare, leaderboard
 from bench.commands.consent import may_run
 from bench.commands.names import list_, show
 from bench.commands.output import Board, Json, complain, console, print_json
+from bench.commands.submissions import check, new
 from bench.errors import BenchError, InterruptedRunError
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ app.command(name="list")(list_)
 app.command()(show)
 app.command()(compare)
 app.command()(leaderboard)
+app.command()(new)
+app.command()(check)
 
 
 @app.command()

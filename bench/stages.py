@@ -178,12 +178,12 @@ def raise_alarms(trial: Trial, outcome: Outcome, agrees: Agreement | None) -> tu
 
 
 def measure(
-    subject: Subject, artefact: Artefact, parent_artefact: Artefact, dataset: Dataset
+    subject: Subject, artefact: Artefact, parent_artefact: Artefact, dataset: Dataset, *, timed: bool = True
 ) -> tuple[Efficiency, Efficiency]:
-    """Return what the deployed model costs, and what its parent did."""
+    """Return what the deployed model costs, and what its parent did; `timed` for the latency, too."""
     parent = _efficiency(subject.parent, parent_artefact, None, dataset)
     latency = None
-    if {artefact.kind, parent_artefact.kind} <= {"onnx-int8", "onnx-float32"}:
+    if timed and {artefact.kind, parent_artefact.kind} <= {"onnx-int8", "onnx-float32"}:
         latency = measure_latency(artefact.data, parent_artefact.data, dataset.image_shape)
     return _efficiency(subject.twin, artefact, latency, dataset, sparse=subject.sparse), parent
 
