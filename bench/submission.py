@@ -104,7 +104,8 @@ def claim_on(folder: str, track: str) -> Claim | None:
 
 
 def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
+    # A key that is misspelt is missing as well: the spelling is what to say.
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     key = ".".join(map(str, first["loc"]))
     known = Claim.model_fields if first["loc"][:1] == ("claim",) else Card.model_fields
     if first["type"] == "extra_forbidden":

@@ -19,7 +19,8 @@ from bench.errors import InterruptedRunError, MissingError, UsageError
 from bench.progress import Event, Report
 from bench.request import Request
 
-MODULE = "bench.prepare_apart"
+# -P: a file in the current folder must not take the place of a module.
+_COMMAND = [sys.executable, "-P", "-m", "bench.prepare_apart"]
 _PATIENCE_S = 10.0
 
 
@@ -70,8 +71,7 @@ def prepare_apart(request: Request, report: Report) -> str | None:
 def _interpreter(noise: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Start the other process, and see to it that it has ended when the block does, Ctrl-C included."""
     child = subprocess.Popen(
-        # -P: a file in the current folder must not take the place of a module.
-        [sys.executable, "-P", "-m", MODULE],
+        _COMMAND,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=noise,
