@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import TYPE_CHECKING
 
 from bench.dataset import Dataset
 from bench.errors import BenchError, UsageError
 from bench.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
 
 MODELS = Registry("model of a plugin", {}, more="bench.plugins:register_all")
 DATASETS = Registry("data set of a plugin", {}, more="bench.plugins:register_all")
@@ -18,6 +21,8 @@ def plugged_model(name: str) -> nn.Module:
     Raises:
         UsageError: no such name, the function raises, or its result is no nn.Module.
     """
+    from torch import nn
+
     network = _made(MODELS, name)
     if not isinstance(network, nn.Module):
         raise UsageError(f"Expected plugin:{name} to be an nn.Module, got a {type(network).__name__}.")
