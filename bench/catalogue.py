@@ -35,7 +35,7 @@ def catalogue(what: str, board: Path) -> Names:
     """
     match what:
         case "recipes":
-            return [(name, load_recipe(name).summary) for name in listed_names() + submission_names()]
+            return [(name, _recipe_summary(name)) for name in listed_names() + submission_names()]
         case "tracks":
             return [(name, load_track(name).about) for name in track_names()]
         case "models":
@@ -176,6 +176,13 @@ def seeds_of(entry: Entry, board: Path) -> list[Entry]:
         if same == (entry.recipe.name, entry.recipe.fingerprint, entry.model, entry.track.fingerprint, entry.partial):
             found.setdefault(other.seed, other)
     return [found[seed] for seed in sorted(found)]
+
+
+def _recipe_summary(name: str) -> str:
+    try:
+        return load_recipe(name).summary
+    except UsageError as error:  # one broken submission does not hide the others
+        return f"cannot be read: {error}"
 
 
 def _summary(path: Path) -> str:

@@ -78,6 +78,30 @@ def test_what_is_judged_was_sealed_by_a_process_without_test_images(ask, monkeyp
     assert prepare(request, parent, dataset, cpu, silent).digest == made.digest
 
 
+UNSAVED = """
+class Branching(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images):
+        return self.inner(images) if images.mean().item() >= 0 else self.inner(images) * 2
+
+twin = Branching(twin).eval()
+"""
+
+
+def test_a_network_that_cannot_be_saved_is_attacked_here_and_the_entry_says_so(ask, monkeypatch):
+    request, dataset, cpu = ask(UNSAVED.strip()), load_digits(), torch.device("cpu")
+    monkeypatch.setattr("bench.prepare.prepare_apart", lambda request, report: "it branches")
+    events = []
+    made = prepare(request, load_parent(request, dataset, cpu, silent), dataset, cpu, events.append)
+    assert (made.digest, made.isolated) == (None, False)
+    assert made.unsealed
+    assert recipe_record(request.recipe, made).own_code.isolated is False
+    assert "its own steps are taken in this process, too: it branches" in [event.note for event in events]
+
+
 def test_how_a_process_dies_is_one_sentence(ask):
     with pytest.raises(UsageError, match=r"The process that ran .*ours/steps.py ended with exit code 3: last words"):
         prepare_apart(ask("print('last words', flush=True)\nos._exit(3)"), silent)
