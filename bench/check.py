@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.errors import BenchError, UsageError
@@ -39,10 +40,7 @@ def check_submission(folder: Path, *, trust: bool) -> list[Finding]:
     findings: list[Finding] = []
 
     def ask(what: str, question: Callable[[], str]) -> bool:
-        try:
-            findings.append(Finding(what=what, ok=True, note=question()))
-        except BenchError as error:
-            findings.append(Finding(what=what, ok=False, note=str(error)))
+        findings.append(_asked(what, question))
         return findings[-1].ok is True
 
     ask("name", lambda: _name(folder))
@@ -71,22 +69,22 @@ def _runs(recipe: Recipe, *, trust: bool) -> list[Finding]:
     from bench.rehearsal import rehearse, rehearse_step
 
     findings: list[Finding] = []
-
-    def ask(what: str, question: Callable[[], str]) -> None:
-        try:
-            findings.append(Finding(what=what, ok=True, note=question()))
-        except BenchError as error:
-            findings.append(Finding(what=what, ok=False, note=str(error)))
-
     try:
         with own_steps(recipe):
             for position, table in enumerate(recipe.steps):
                 if recipe.is_own(table["step"]):
-                    ask(table["step"], lambda position=position: rehearse_step(recipe, position))  # type: ignore[misc]
-            ask("mock run", lambda: rehearse(recipe))
+                    findings.append(_asked(table["step"], partial(rehearse_step, recipe, position)))
+            findings.append(_asked("mock run", partial(rehearse, recipe)))
     except BenchError as error:
         findings.append(Finding(what="own steps", ok=False, note=str(error)))
     return findings
+
+
+def _asked(what: str, question: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what=what, ok=True, note=question())
+    except BenchError as error:
+        return Finding(what=what, ok=False, note=str(error))
 
 
 def _name(folder: Path) -> str:
