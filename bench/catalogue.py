@@ -12,6 +12,7 @@ from bench.entry import Entry, load_entry
 from bench.errors import UsageError
 from bench.leaderboard import entry_files, tracks_on
 from bench.model import SOURCES
+from bench.plugins import packages_of
 from bench.published import FOLDER, Published, best, find_published, load_published
 from bench.recipe import STEPS, load_recipe, submission_names
 from bench.recipe_words import listed_names, spell
@@ -34,7 +35,7 @@ def catalogue(what: str, board: Path) -> Names:
     """
     match what:
         case "recipes":
-            return [(name, load_recipe(name).summary) for name in listed_names() + submission_names()]
+            return [(name, _recipe_summary(name)) for name in listed_names() + submission_names()]
         case "tracks":
             return [(name, load_track(name).about) for name in track_names()]
         case "models":
@@ -46,7 +47,7 @@ def catalogue(what: str, board: Path) -> Names:
 
             return [(name, find_dataset(name)) for name in dataset_names()]
         case "steps":
-            return [(name, _first_line(STEPS.get(name))) for name in STEPS]
+            return [(name, _first_line(STEPS.get(name)) + _package(name)) for name in STEPS]
         case "entries":
             return [(f"{path.parent.name}/{path.stem}", _summary(path)) for path in all_entry_files(board)]
         case "published":
@@ -66,7 +67,10 @@ def find(name: str, board: Path) -> Entry | Published | dict[str, Any]:
         return {**track.model_dump(mode="json"), "fingerprint": track.fingerprint}
     if spell(name) is not None or name in submission_names():
         recipe = load_recipe(name)
-        return {"name": recipe.name, "summary": recipe.summary, "steps": list(recipe.steps)}
+        pinned = {"model": recipe.model, "track": recipe.track, "seeds": list(recipe.seeds)}
+        own = {"own_code": f"{recipe.own_code.file}, sha256 {recipe.own_code.sha256}"} if recipe.own_code else {}
+        told = {key: value for key, value in pinned.items() if value} | own
+        return {"name": recipe.name, "summary": recipe.summary, **told, "steps": list(recipe.steps)}
     return find_row(name, board)
 
 
@@ -185,12 +189,23 @@ def seeds_of(entry: Entry, board: Path) -> list[Entry]:
     return [found[seed] for seed in sorted(found)]
 
 
+def _recipe_summary(name: str) -> str:
+    try:
+        return load_recipe(name).summary
+    except UsageError as error:  # one broken submission does not hide the others
+        return f"cannot be read: {error}"
+
+
 def _summary(path: Path) -> str:
     try:
         verdicts = load_entry(path).verdicts
     except UsageError as error:
         return f"cannot be read: {error}"
     return f"robust {verdicts.robust.count}/{verdicts.robust.total}, clean {verdicts.clean.count}"
+
+
+def _package(name: str) -> str:
+    return "".join(f" (package {package} {version})" for package, version in packages_of([name]).items())
 
 
 def _first_line(thing: object) -> str:

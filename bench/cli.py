@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.commands.boards import compare, leaderboard
+from bench.commands.consent import may_run
 from bench.commands.names import list_, show
 from bench.commands.output import Board, Json, complain, console, print_json
 from bench.commands.paper import paper
 from bench.commands.scrutiny import challenge, verify
+from bench.commands.submissions import check, new
 from bench.commands.sweep import sweep
 from bench.commands.train import train
 from bench.errors import BenchError, InterruptedRunError
@@ -36,17 +38,19 @@ app = typer.Typer(
 @app.command()
 def evaluate(
     recipe: Annotated[str, typer.Option(help="Recipe: a name, a submission, or a .toml file.")],
-    track: Annotated[str, typer.Option(help="Track: a name, or a .toml file.")] = "digits-linf-v1",
-    model: Annotated[str, typer.Option(help="Parent, SOURCE:NAME; the track's own when left out.")] = "",
+    track: Annotated[str, typer.Option(help="A name, or a .toml file; the recipe's, or digits-linf-v1.")] = "",
+    model: Annotated[str, typer.Option(help="Parent, SOURCE:NAME; the recipe's, or the track's own.")] = "",
     n_examples: Annotated[int | None, typer.Option(min=1, help="Attack only the first N: a partial entry.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Of training, calibration and fine-tuning.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of training, calibration and fine-tuning; the recipe's, or 0.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Try a setting: steps.0.weight_bits=4")
     ] = None,
     board: Board = Path("leaderboard"),
     engine: Annotated[str, typer.Option(help="Who attacks: bench, or reference.")] = "bench",
-    trust: Annotated[bool, typer.Option("--trust", help="Let python: models run their code.")] = False,
+    trust: Annotated[bool, typer.Option("--trust", help="Let python: models and steps.py run their code.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an interrupted run left.")] = False,
     keep: Annotated[bool, typer.Option("--keep-adversarial", help="Keep the images that decided verdicts.")] = False,
     keep_in: Annotated[Path | None, typer.Option(help="Keep them here instead of beside the entry.")] = None,
@@ -57,10 +61,22 @@ def evaluate(
     from bench.model import ModelSpec
     from bench.recipe import load_recipe, override
     from bench.request import Request
+    from bench.submission import claim_on
     from bench.track import load_track
 
-    the_track, the_recipe = load_track(track), override(load_recipe(recipe), settings or [])
-    spec = ModelSpec.parse(model or the_track.model)
+    the_recipe = override(load_recipe(recipe), settings or [])
+    the_track = load_track(track or the_recipe.track or "digits-linf-v1")
+    spec = ModelSpec.parse(model or the_recipe.model or the_track.model)
+    agreed = may_run(the_recipe, trust=trust)
+    requests = [
+        Request(
+            recipe=the_recipe, track=the_track, model=spec, n_examples=n_examples, seed=each, device=device,
+            trust=trust, engine=engine, fresh=fresh, own_steps=agreed,
+            claim=claim_on(the_recipe.folder, the_track.name),
+            keep=keep_in or (board / the_track.name if keep else None),
+        )
+        for each in ([seed] if seed is not None else the_recipe.seeds or [0])
+    ]  # fmt: skip
     check_writable(board)
     if keep_in:
         check_writable(keep_in)
@@ -68,18 +84,19 @@ def evaluate(
     from bench.evaluate import evaluate
     from bench.render.progress import watching
 
-    request = Request(
-        recipe=the_recipe, track=the_track, model=spec, n_examples=n_examples,
-        seed=seed, device=device, trust=trust, engine=engine, fresh=fresh,
-        keep=keep_in or (board / the_track.name if keep else None),
-    )  # fmt: skip
-    try:
-        with watching(console(stderr=True)) as report:
-            entry = evaluate(request, board, report)
-    except KeyboardInterrupt as interrupt:
-        way_on = "The same command goes on: fine-tuning after its last whole epoch, the attack where it stopped."
-        raise InterruptedRunError(f"Interrupted. {way_on}") from interrupt
-    _present(entry, board, as_json=as_json)
+    entries = []
+    for request in requests:
+        try:
+            with watching(console(stderr=True)) as report:
+                entries.append(evaluate(request, board, report))
+        except KeyboardInterrupt as interrupt:
+            way_on = "The same command goes on: fine-tuning after its last whole epoch, the attack where it stopped."
+            raise InterruptedRunError(f"Interrupted. {way_on}") from interrupt
+        if not as_json:
+            _present(entries[-1], board)
+    if as_json:
+        plain = [entry.model_dump(mode="json") for entry in entries]
+        print_json(plain[0] if len(plain) == 1 else plain)
 
 
 app.command()(train)
@@ -91,6 +108,8 @@ app.command()(sweep)
 app.command()(paper)
 app.command()(verify)
 app.command()(challenge)
+app.command()(new)
+app.command()(check)
 
 
 @app.command()
@@ -151,10 +170,7 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def _present(entry: Entry, board: Path, *, as_json: bool) -> None:
-    if as_json:
-        print_json(entry.model_dump(mode="json"))
-        return
+def _present(entry: Entry, board: Path) -> None:
     from bench.leaderboard import load_entries, rank
     from bench.render.card import print_entry
     from bench.render.terminal import print_board

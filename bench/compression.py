@@ -59,7 +59,7 @@ class Compression(BaseModel):
                 case "quantize":
                     kinds.add("quantised")
                     found |= {key: step.get(key) for key in ("weight_bits", "activation_bits")}
-                case name if not name.startswith("finetune"):
+                case name if not name.rpartition("/")[2].startswith("finetune"):
                     kinds.add("other")
         try:
             return cls(kinds=tuple(kind for kind in KINDS if kind in kinds), **found)

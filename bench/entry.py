@@ -15,8 +15,10 @@ from bench.efficiency import Efficiency
 from bench.errors import UsageError
 from bench.files import locked, write_text
 from bench.provenance import Provenance
-from bench.recipe import fingerprint
+from bench.recipe import OwnCode, fingerprint
+from bench.recipe_words import spell
 from bench.scrutiny import CHALLENGE, Challenge, Evidence, Verification
+from bench.submission import Claim
 from bench.track import Track
 from bench.verdicts import LETTERS, STANDING, Proportion, Verdicts
 
@@ -24,17 +26,18 @@ Status = Literal["measured", "verified", "self-reported"]
 
 
 class RecipeRecord(BaseModel):
-    """The recipe as it ran, every setting spelled out."""
+    """The recipe as it ran, every setting spelled out; and the file that its own steps came from, if it has any."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     summary: str
     steps: tuple[dict[str, Any], ...]
     fingerprint: str
+    own_code: OwnCode | None = None
 
     @model_validator(mode="after")
     def _fingerprint_of_these_steps(self) -> Self:
-        if fingerprint(self.steps) != self.fingerprint:
+        if fingerprint(self.steps, self.own_code) != self.fingerprint:
             raise ValueError("the fingerprint is not that of the steps: somebody edited one of them")
         return self
 
@@ -128,6 +131,7 @@ class Entry(BaseModel):
         evidence: the file of the adversarial images that decided the letters; None where they were not kept.
         verification: of a verified row.
         challenges: whose images brought down what the suite had left standing, in their order.
+        claim: what the recipe's authors say they measured under this track; None where they say nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -146,6 +150,7 @@ class Entry(BaseModel):
     parent: Efficiency
     effort: Effort
     provenance: Provenance
+    claim: Claim | None = None
     evidence: Evidence | None = None
     verification: Verification | None = None
     challenges: tuple[Challenge, ...] = ()
@@ -190,9 +195,12 @@ class Entry(BaseModel):
     @property
     def command(self) -> str:
         """The command that measures it again; settings that were tried with --set stand in the recipe's steps."""
-        words = ["bench evaluate", f"--recipe {self.recipe.name.partition('+')[0]}", f"--track {self.track.name}"]
-        words += [f"--model {self.model}"] if self.model != self.track.model else []
-        words += [f"--seed {self.seed}"] if self.seed else []
+        recipe = self.recipe.name.partition("+")[0]
+        words = ["bench evaluate", f"--recipe {recipe}", f"--track {self.track.name}"]
+        pins = spell(recipe) is None  # a submission may pin another model, and other seeds
+        words += [f"--model {self.model}"] if pins or self.model != self.track.model else []
+        words += [f"--seed {self.seed}"] if pins or self.seed else []
+        words += ["--trust"] if self.recipe.own_code else []
         words += [f"--n-examples {len(self.verdicts.letters)}"] if self.partial else []
         return " ".join(words) + (" with the settings of its steps" if "+" in self.recipe.name else "")
 

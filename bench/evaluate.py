@@ -16,6 +16,7 @@ from bench.load.datasets import load_dataset
 from bench.model import Subject
 from bench.parent import load_parent
 from bench.pgd20 import beats_the_suite, pgd20
+from bench.plugins import packages_of
 from bench.prepare import prepare
 from bench.progress import Event, Report
 from bench.provenance import here
@@ -47,7 +48,8 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
     track, device, clock = request.track, pick_device(request.device), Clock()
     # TensorFloat-32 keeps 10 bits of mantissa: the twin would no longer be what the deployed model computes.
     torch.backends.cudnn.allow_tf32 = False
-    steps, n_examples, engine = request.recipe.resolve(), request.images, new_engine(request.engine)
+    request.recipe.declared()
+    n_examples, engine = request.images, new_engine(request.engine)
 
     with clock.stage("load"):
         report(Event(stage="load", note=f"{request.model} on {track.dataset}"))
@@ -55,7 +57,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         examples = dataset.test.first(n_examples)
         parent = load_parent(request, dataset, device, report)
 
-    made = prepare(request, parent, steps, dataset, device, report)
+    made = prepare(request, parent, dataset, device, report)
     subject = made.subject
     clock.seconds["compress and fine-tune"] = made.seconds
 
@@ -67,7 +69,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
 
     with clock.stage("attack"):
         trial = Trial(
-            subject=stand_trial(subject, artefact, compressed=bool(steps)),
+            subject=stand_trial(subject, artefact, compressed=bool(made.steps)),
             examples=examples,
             threat=track.threat,
             n_classes=dataset.n_classes,
@@ -90,7 +92,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
 
     entry = Entry(
         track=track,
-        recipe=recipe_record(request.recipe, steps),
+        recipe=recipe_record(request.recipe, made),
         model=str(request.model),
         seed=request.seed,
         sealed=made.digest,
@@ -110,7 +112,8 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
             finetune_peak_bytes=made.meter.peak_bytes,
             train_images=len(dataset.train),
         ),
-        provenance=here(device_name(device)),
+        provenance=here(device_name(device), packages_of(step["step"] for step in made.steps)),
+        claim=request.claim,
     )
     if album is not None and request.keep is not None:
         entry = entry.changed(evidence=keep_evidence(entry, album, examples, request.keep))

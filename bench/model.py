@@ -24,6 +24,7 @@ SOURCES = {
     "autoattack": "the CIFAR-10 ResNet-18 that ships with AutoAttack: autoattack:resnet18",
     "checkpoint": "weights in a file, checkpoint:FILE@ARCHITECTURE[@NORMALIZATION], or an exported model's FOLDER",
     "python": "your own function that returns an nn.Module: python:FILE.py:FUNCTION (needs --trust)",
+    "plugin": "a model that an installed package registered: plugin:PACKAGE/NAME",
 }
 
 

@@ -18,13 +18,17 @@ import torch
 from torch import nn
 
 from bench.compress.sealed import Sealed, digest_of, is_sealed, seal, unseal
+from bench.contract import digest_of_weights, take_foreign
 from bench.dataset import Dataset
 from bench.errors import MissingError, UsageError
 from bench.files import cache_dir
+from bench.load.own_steps import own_steps
 from bench.model import ModelSpec, Subject
+from bench.plugins import packages_of
 from bench.progress import Event, Report
 from bench.recipe import Ingredients, Meter, Recipe, Step, settings
 from bench.request import Request
+from bench.run.apart import prepare_apart
 
 if TYPE_CHECKING:
     from bench.entry import Entry
@@ -39,18 +43,25 @@ class Prepared:
         digest: names exactly this model; None where it could not be saved.
         meter: what fine-tuning cost.
         seconds: how long compressing and fine-tuning took, whenever that was.
+        steps: every setting of every step.
+        isolated: whether this process did without the recipe's own steps, because another one took them, or has none.
+        unsealed: why it could not be saved; "" where it was.
     """
 
     subject: Subject
     digest: str | None
     meter: Meter
     seconds: float
+    steps: tuple[dict[str, Any], ...]
+    isolated: bool = False
+    unsealed: str = ""
 
 
-def prepare(
-    request: Request, parent: nn.Module, steps: tuple[Step, ...], dataset: Dataset, device: torch.device, report: Report
-) -> Prepared:
+def prepare(request: Request, parent: nn.Module, dataset: Dataset, device: torch.device, report: Report) -> Prepared:
     """Apply the recipe to the parent; or find the model that the same question has given before.
+
+    Steps of a submission's own are taken in another process, and what is judged here is what that process sealed. Where
+    it cannot seal the model, they are taken once more in this one, and the entry says so.
 
     Guarantees:
         The network that is returned is the one in the folder, not the one that the steps left in memory. Fine-tuning
@@ -59,28 +70,46 @@ def prepare(
     Raises:
         UsageError: a step refuses the subject it is given; the sentence names the step.
     """
-    key = _key(request, parent, steps, dataset, device)
-    folder, unfinished = cache_dir() / "compressed" / key, cache_dir() / "unfinished-training" / key
+    folder = _folder(request, parent, dataset, device)
     kept = None if request.fresh else _recall(folder, device)
     if kept is not None:
         report(Event(stage="compress", note="the model of an earlier run, from the cache (--fresh makes it again)"))
         return _prepared(kept, parent)
+    if request.recipe.own_code is None:
+        return make(request, parent, dataset, device, report)
+    if (unsealed := prepare_apart(request, report)) is not None:
+        report(Event(stage="compress", note=f"its own steps are taken in this process, too: {unsealed}"))
+        return make(dataclasses.replace(request, fresh=False), parent, dataset, device, report)
+    if (kept := _recall(folder, device)) is None:
+        raise UsageError(
+            f"Expected the process that ran {request.recipe.own_code.file} to save a model in {folder}, got none: "
+            f"{request.model} differs from one process to the next."
+        )
+    return _prepared(kept, parent)
+
+
+def make(request: Request, parent: nn.Module, dataset: Dataset, device: torch.device, report: Report) -> Prepared:
+    """Apply the recipe to the parent in this process, its own steps included, and seal what comes out.
+
+    Raises:
+        UsageError: a step refuses the subject it is given, or breaks its contract; the sentence names the step.
+    """
+    with own_steps(request.recipe):
+        return _made(request, parent, request.recipe.resolve(), dataset, device, report)
+
+
+def _made(
+    request: Request, parent: nn.Module, steps: tuple[Step, ...], dataset: Dataset, device: torch.device, report: Report
+) -> Prepared:
+    folder = _folder(request, parent, dataset, device)
+    unfinished = cache_dir() / "unfinished-training" / folder.name
     if request.fresh:
         shutil.rmtree(unfinished, ignore_errors=True)
     meter, started = Meter(), time.perf_counter()
-    ingredients = Ingredients(
-        train=dataset.train,
-        threat=request.track.threat,
-        finetune_images=request.track.finetune_images,
-        generator=torch.Generator().manual_seed(request.seed),
-        device=device,
-        report=report,
-        meter=meter,
-        checkpoints=unfinished,
-    )
+    ingredients = ingredients_of(request, dataset, device, report, meter, unfinished)
     subject = take_steps(Subject(twin=parent, parent=parent, deployed=parent), steps, request.recipe, ingredients)
     seconds = round(time.perf_counter() - started, 2)
-    about = {
+    about: dict[str, Any] = {
         "model": str(request.model),
         "dataset": dataset.name,
         "track": request.track.name,
@@ -96,8 +125,26 @@ def prepare(
         shutil.rmtree(unfinished, ignore_errors=True)
     except UsageError as error:
         report(Event(stage="compress", note=f"cannot be saved, so it is attacked as it is in memory: {error}"))
-        return Prepared(subject=subject, digest=None, meter=meter, seconds=seconds)
-    return _prepared(unseal(folder, device), parent)
+        complete = tuple(about["steps"])
+        return Prepared(subject=subject, digest=None, meter=meter, seconds=seconds, steps=complete, unsealed=str(error))
+    made = _prepared(unseal(folder, device), parent)
+    return dataclasses.replace(made, isolated=request.recipe.own_code is None)
+
+
+def ingredients_of(
+    request: Request, dataset: Dataset, device: torch.device, report: Report, meter: Meter, checkpoints: Path | None
+) -> Ingredients:
+    """Return what the steps of a recipe get: of the data set, its training images."""
+    return Ingredients(
+        train=dataset.train,
+        threat=request.track.threat,
+        finetune_images=request.track.finetune_images,
+        generator=torch.Generator().manual_seed(request.seed),
+        device=device,
+        report=report,
+        meter=meter,
+        checkpoints=checkpoints,
+    )
 
 
 def take_steps(subject: Subject, steps: tuple[Step, ...], recipe: Recipe, ingredients: Ingredients) -> Subject:
@@ -109,8 +156,10 @@ def take_steps(subject: Subject, steps: tuple[Step, ...], recipe: Recipe, ingred
     for position, (table, step) in enumerate(zip(recipe.steps, steps, strict=True)):
         ingredients.report(Event(stage=table["step"]))
         own = ingredients.checkpoints and ingredients.checkpoints / str(position)
+        given = dataclasses.replace(ingredients, checkpoints=own)
+        foreign = "/" in table["step"]  # a submission's, or a plugin's
         try:
-            subject = step(subject, dataclasses.replace(ingredients, checkpoints=own))
+            subject = take_foreign(step, table["step"], recipe, subject, given) if foreign else step(subject, given)
         except UsageError as error:
             raise UsageError(f"Recipe {recipe.name}, step {table['step']}: {error}") from error
     return subject
@@ -139,14 +188,6 @@ def own_code(model: ModelSpec) -> tuple[str, ...]:
     return tuple(Path(file).read_text(encoding="utf-8") for file in files)
 
 
-def digest_of_weights(model: nn.Module) -> str:
-    """Return a sha256 over the names and values of everything in a model's state."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 @cache
 def code_digest(*packages: str) -> str:
     """Return a sha256 over the source of some of the bench's packages: what other code made is not found again."""
@@ -158,14 +199,14 @@ def code_digest(*packages: str) -> str:
     return digest.hexdigest()
 
 
-def _key(request: Request, parent: nn.Module, steps: tuple[Step, ...], dataset: Dataset, device: torch.device) -> str:
-    """Return a name for the question: everything that decides what the steps make of the parent."""
-    train = dataset.train
+def _folder(request: Request, parent: nn.Module, dataset: Dataset, device: torch.device) -> Path:
+    """Return where the model is kept, named after everything that decides what the steps make of the parent."""
+    train, recipe = dataset.train, request.recipe
     some = train.images[:: max(1, len(train) // 256)]
     asked: dict[str, Any] = {
         "parent": digest_of_weights(parent),
         "own code": own_code(request.model),
-        "steps": settings(steps, request.recipe),
+        "steps": recipe.declared(),
         "seed": request.seed,
         "budget": request.track.finetune_images,
         "threat": (request.track.norm, str(request.track.eps)),
@@ -174,7 +215,12 @@ def _key(request: Request, parent: nn.Module, steps: tuple[Step, ...], dataset: 
         "code": code_digest("compress", "finetune"),
         "device": device.type,
     }
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:24]
+    if recipe.own_code is not None:
+        asked["own steps"] = recipe.own_code.sha256
+    if plugins := packages_of(table["step"] for table in recipe.steps):
+        asked["plugins"] = plugins
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:24]
+    return cache_dir() / "compressed" / key
 
 
 def _recall(folder: Path, device: torch.device) -> Sealed | None:
@@ -190,4 +236,6 @@ def _prepared(sealed: Sealed, parent: nn.Module) -> Prepared:
         digest=sealed.digest,
         meter=Meter(**sealed.about["finetuning"]),
         seconds=sealed.about["seconds"],
+        steps=tuple(sealed.about["steps"]),
+        isolated=True,
     )

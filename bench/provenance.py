@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -40,15 +41,15 @@ class Provenance(BaseModel):
     when: str
 
 
-def here(device: str) -> Provenance:
-    """Describe this process on `device`."""
+def here(device: str, plugins: Mapping[str, str] | None = None) -> Provenance:
+    """Describe this process on `device`, and the versions of the plugins that took part."""
     commit, dirty = _commit()
     return Provenance(
         bench=metadata.version("bench"),
         commit=commit,
         dirty=dirty,
         python=platform.python_version(),
-        packages=installed(),
+        packages={**installed(), **(plugins or {})},
         device=device,
         machine=machine(),
         when=datetime.now(UTC).replace(microsecond=0).isoformat(),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from bench.errors import UsageError
 from bench.files import read_toml
 from bench.progress import Report
+from bench.recipe_form import SETTING, assign, assignments, read_form, toml_value
 from bench.recipe_words import listed_names, spell, words
 from bench.registry import Registry, did_you_mean
 
@@ -38,6 +38,7 @@ STEPS = Registry(
         "finetune-fast": "bench.finetune.fast:FinetuneFast",
         "finetune-distill": "bench.finetune.distill:FinetuneDistill",
     },
+    more="bench.plugins:register_all",
 )
 
 
@@ -104,6 +105,26 @@ class Step(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OwnCode:
+    """The file that a submission's own steps come from.
+
+    Attributes:
+        file: "submissions/mine/steps.py"; in an entry "mine/steps.py".
+        sha256: of the file, as it was when the recipe was read; no other content is run in its name.
+        isolated: of an entry: whether attack and measurement ran in a process that had never imported the file.
+    """
+
+    file: str
+    sha256: str
+    isolated: bool = False
+
+    @classmethod
+    def of(cls, file: Path) -> OwnCode:
+        """Name a file and what it holds now."""
+        return cls(file=file.as_posix(), sha256=hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Named steps with settings, not yet checked against the steps themselves.
 
@@ -111,23 +132,50 @@ class Recipe:
         name: "quant8-advft".
         summary: one line for people.
         steps: one table per step, each with its `step` key and the settings the author wrote.
+        own_code: where steps called `NAME/…` come from; None where the recipe has none.
+        folder: the submission's; "" for other recipes, and for one whose settings were changed on the command line.
+        model: the parent it was made for; "" for the track's.
+        track: the track it was made for; "" for any.
+        seeds: under which it is measured, unless the user names one; none for the usual one.
     """
 
     name: str
     summary: str
     steps: tuple[dict[str, Any], ...]
+    own_code: OwnCode | None = None
+    folder: str = ""
+    model: str = ""
+    track: str = ""
+    seeds: tuple[int, ...] = ()
 
     def resolve(self) -> tuple[Step, ...]:
         """Build the steps, checking every setting.
 
         Raises:
-            UsageError: an unknown setting, a wrong type, or a value out of range.
+            UsageError: an unknown setting, a wrong type, a value out of range, or an own step whose code may not run.
         """
         return tuple(self._resolve(i, dict(table)) for i, table in enumerate(self.steps))
+
+    def declared(self) -> tuple[dict[str, Any], ...]:
+        """Return each step's complete settings, checked; those of own steps as written: their code stays unread.
+
+        Raises:
+            UsageError: an unknown setting, a wrong type, or a value out of range.
+        """
+        return tuple(
+            dict(table) if self.is_own(table["step"]) else _complete(table, self._resolve(i, dict(table)))
+            for i, table in enumerate(self.steps)
+        )
+
+    def is_own(self, step: str) -> bool:
+        """Whether a step comes from the submission's own file."""
+        return self.own_code is not None and step.partition("/")[0] == Path(self.own_code.file).parent.name
 
     def _resolve(self, position: int, table: dict[str, Any]) -> Step:
         name = table.pop("step")
         where = f"Recipe {self.name}, step {position} ({name}): "
+        if self.own_code and self.is_own(name) and name not in STEPS:
+            raise UsageError(f"{where}expected a step that {self.own_code.file} registers, and may run (--trust).")
         step_class = STEPS.get(name)
         known = [field.name for field in dataclasses.fields(step_class)]
         for key in table:
@@ -149,15 +197,17 @@ class Recipe:
 
 def settings(steps: tuple[Step, ...], recipe: Recipe) -> tuple[dict[str, Any], ...]:
     """Return each step's complete settings, defaults included, as they go into the entry."""
-    return tuple(
-        {"step": table["step"], **dataclasses.asdict(step)}  # type: ignore[call-overload]
-        for table, step in zip(recipe.steps, steps, strict=True)
-    )
+    return tuple(_complete(table, step) for table, step in zip(recipe.steps, steps, strict=True))
 
 
-def fingerprint(complete: tuple[dict[str, Any], ...]) -> str:
-    """Return twelve digits that change when any setting of any step does."""
-    return hashlib.sha256(json.dumps(complete, sort_keys=True, default=str).encode()).hexdigest()[:12]
+def _complete(table: dict[str, Any], step: Step) -> dict[str, Any]:
+    return {"step": table["step"], **dataclasses.asdict(step)}  # type: ignore[call-overload]
+
+
+def fingerprint(complete: tuple[dict[str, Any], ...], own_code: OwnCode | None = None) -> str:
+    """Return twelve digits that change when any setting of any step does, or the code of the recipe's own steps."""
+    text = json.dumps(complete, sort_keys=True, default=str) + (own_code.sha256 if own_code else "")
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def submission_names(submissions: Path = Path("submissions")) -> list[str]:
@@ -167,83 +217,95 @@ def submission_names(submissions: Path = Path("submissions")) -> list[str]:
 
 
 def load_recipe(name: str, *, submissions: Path = Path("submissions")) -> Recipe:
-    """Find a recipe: one that its name spells, a submission's, or a `.toml` file of your own.
+    """Find a recipe: one that its name spells, a submission's (its name or its folder), or a `.toml` file of your own.
 
     Raises:
         UsageError: no such recipe, or the file says something a recipe cannot say.
     """
+    return _load(name, submissions, ())
+
+
+def _load(name: str, submissions: Path, heirs: tuple[str, ...]) -> Recipe:
+    """Find a recipe that each of the heirs extends, the last one directly."""
     if name.endswith(".toml"):
         path = Path(name)
         if not path.is_file():
             raise UsageError(f"There is no recipe file {path}.")
         if spell(path.stem) is not None or path.stem in submission_names(submissions):
             raise UsageError(f"There is a recipe called {path.stem} already; give {path} a name of its own.")
-        return parse_recipe(read_toml(path), name=path.stem)
+        return _read(read_toml(path), path.stem, submissions, None, heirs)
     if (spelt := spell(name)) is not None:
         summary, steps = spelt
         return Recipe(name=name, summary=summary, steps=tuple(steps))
-    if (path := submissions / name / "recipe.toml").is_file():
-        return parse_recipe(read_toml(path), name=name)
+    for path in (submissions / name, Path(name)):
+        if (path / "recipe.toml").is_file() and spell(path.name) is None:
+            return _read(read_toml(path / "recipe.toml"), path.name, submissions, path, heirs)
     known = listed_names() + submission_names(submissions)
     raise UsageError(f"There is no recipe '{name}'.{did_you_mean(name, known)} Words: {', '.join(words())}.")
 
 
-def parse_recipe(text: str, *, name: str) -> Recipe:
+def parse_recipe(text: str, *, name: str, submissions: Path = Path("submissions")) -> Recipe:
     """Read a recipe from TOML; settings of steps are checked later, by `Recipe.resolve`.
 
     Raises:
         UsageError: not TOML, an unknown key, no summary, or a step nobody knows.
     """
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"Recipe {name} is not valid TOML: {error}.") from error
-    for key in raw:
-        if key not in ("summary", "steps"):
-            raise UsageError(f"Recipe {name}: unknown key '{key}'.{did_you_mean(key, ['summary', 'steps'])}")
-    summary, steps = raw.get("summary"), raw.get("steps", [])
-    if not isinstance(summary, str):
-        raise UsageError(f'Recipe {name}: expected summary = "one line", got {summary!r}.')
-    if not isinstance(steps, list) or not all(isinstance(table, dict) for table in steps):
-        raise UsageError(f"Recipe {name}: expected steps as [[steps]] tables, got {steps!r}.")
-    for position, table in enumerate(steps):
-        if not isinstance(table.get("step"), str):
-            raise UsageError(f'Recipe {name}, step {position}: expected step = "NAME" in each [[steps]] table.')
-        if table["step"] not in STEPS:
+    return _read(text, name, submissions, None, ())
+
+
+def _read(text: str, name: str, submissions: Path, folder: Path | None, heirs: tuple[str, ...]) -> Recipe:
+    raw = read_form(text, name)
+    base = Recipe(name=name, summary="", steps=())
+    if extended := raw.get("extends"):
+        if extended in (*heirs, name):
+            raise UsageError(f"Recipe {name}: it extends itself, by way of {' and '.join((*heirs, name))}.")
+        base = _load(extended, submissions, (*heirs, name))
+    inherited = [dict(table) for table in base.steps]
+    for path, value in assignments(raw.get("set", {})):
+        assign(inherited, path, value, f"Recipe {name}, set {path}: {base.name}")
+    own_code = base.own_code
+    for position, table in enumerate(raw.get("steps", []), start=len(inherited)):
+        if folder is not None and table["step"].startswith(f"{folder.name}/"):
+            own_code = _own_code(folder / "steps.py", f"Recipe {name}, step {position} ({table['step']})", own_code)
+        elif table["step"] not in STEPS:
             hint = did_you_mean(table["step"], STEPS)
             raise UsageError(f"Recipe {name}, step {position}: there is no step '{table['step']}'.{hint}")
-    return Recipe(name=name, summary=summary, steps=tuple(steps))
+    return Recipe(
+        name=name,
+        summary=raw["summary"],
+        steps=(*inherited, *raw.get("steps", [])),
+        own_code=own_code,
+        folder=folder.as_posix() if folder else "",
+        model=raw.get("model", base.model),
+        track=raw.get("track", base.track),
+        seeds=tuple(raw.get("seeds", base.seeds)),
+    )
 
 
-def override(recipe: Recipe, assignments: list[str]) -> Recipe:
+def _own_code(file: Path, where: str, inherited: OwnCode | None) -> OwnCode:
+    if not file.is_file():
+        raise UsageError(f"{where}: expected its code in {file}, which is not there.")
+    if inherited is not None and inherited.file != file.as_posix():
+        raise UsageError(
+            f"{where}: the recipe it extends has own steps, too; copy them into {file}, and do not extend."
+        )
+    return OwnCode.of(file)
+
+
+def override(recipe: Recipe, changes: list[str]) -> Recipe:
     """Return the recipe with settings changed, each given as `steps.0.weight_bits=4`, under a name of its own.
 
     Raises:
         UsageError: not an assignment, no such step, or not a TOML value.
     """
-    if not assignments:
+    if not changes:
         return recipe
     steps = [dict(table) for table in recipe.steps]
-    for assignment in assignments:
-        path, equals, value = assignment.partition("=")
-        match path.strip().split("."):
-            case ["steps", _, "step"]:
-                raise UsageError(f"--set changes settings, not which step it is: got '{assignment}'; write a recipe.")
-            case ["steps", index, key] if equals and index.isdecimal():
-                pass
-            case _:
-                raise UsageError(f"Expected --set steps.INDEX.KEY=VALUE (steps.0.weight_bits=4), got '{assignment}'.")
-        if int(index) >= len(steps):
-            raise UsageError(f"--set {assignment}: recipe {recipe.name} has {len(steps)} steps, counted from 0.")
-        steps[int(index)][key] = _toml_value(value.strip())
-    # A measurement of something else must not take the place of the recipe's own.
+    for change in changes:
+        path, equals, value = change.partition("=")
+        if not equals:
+            raise UsageError(f"Expected --set {SETTING}=VALUE (steps.0.weight_bits=4), got '{change}'.")
+        assign(steps, path.strip(), toml_value(value.strip()), f"--set {change}: recipe {recipe.name}", written=change)
+    # A measurement of something else must not take the place of the recipe's own, nor carry its authors' claim.
     name = f"{recipe.name}+{fingerprint(tuple(steps))[:6]}"
-    return dataclasses.replace(recipe, name=name, steps=tuple(steps))
-
-
-def _toml_value(text: str) -> Any:
-    """Read a bare TOML value; a bare word is taken as a string, so that shells need no nested quotes."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+    return dataclasses.replace(recipe, name=name, steps=tuple(steps), folder="")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -25,17 +26,40 @@ class Registry:
     Args:
         kind: what the things are, for messages ("step", "attack").
         things: name → the thing itself, or `"package.module:attribute"`, imported on first use.
+        more: `"package.module:function"`, called once, when a name is not among them or all names are asked for; it may
+            add further things.
     """
 
-    def __init__(self, kind: str, things: dict[str, Any]) -> None:
+    def __init__(self, kind: str, things: dict[str, Any], more: str = "") -> None:
         self.kind = kind
         self._things = dict(things)
+        self._more = more
 
     def __iter__(self) -> Iterator[str]:
+        self._complete()
         return iter(sorted(self._things))
 
     def __contains__(self, name: str) -> bool:
+        if name not in self._things:
+            self._complete()
         return name in self._things
+
+    @contextmanager
+    def lent(self, things: dict[str, Any]) -> Iterator[None]:
+        """Register further things while the block lasts.
+
+        Raises:
+            UsageError: a name is taken.
+        """
+        for name in things:
+            if name in self:
+                raise UsageError(f"The {self.kind} '{name}' is already registered; choose another name.")
+        self._things |= things
+        try:
+            yield
+        finally:
+            for name in things:
+                del self._things[name]
 
     def add(self, name: str, thing: Any) -> None:
         """Register `thing` under a new name; an existing name is never replaced.
@@ -49,7 +73,7 @@ class Registry:
 
     def check(self, name: str) -> None:
         """Raise UsageError, naming the nearest known name, unless `name` is registered."""
-        if name not in self._things:
+        if name not in self:
             raise UsageError(f"There is no {self.kind} '{name}'.{did_you_mean(name, self._things)}")
 
     def get(self, name: str) -> Any:
@@ -64,3 +88,9 @@ class Registry:
             module, attribute = thing.split(":")
             thing = self._things[name] = getattr(importlib.import_module(module), attribute)
         return thing
+
+    def _complete(self) -> None:
+        more, self._more = self._more, ""
+        if more:
+            module, function = more.split(":")
+            getattr(importlib.import_module(module), function)()

@@ -8,6 +8,7 @@ from pathlib import Path
 from bench.errors import UsageError
 from bench.model import ModelSpec
 from bench.recipe import Recipe
+from bench.submission import Claim
 from bench.track import Track
 
 
@@ -22,7 +23,9 @@ class Request:
         n_examples: number of test images to attack, from the first on; None for the track's own.
         seed: of training, calibration and fine-tuning.
         device: "auto", "cpu", "cuda", "cuda:1".
-        trust: whether the user's own Python files may run.
+        trust: whether the user's own Python files may run: `python:` models, and the recipe's own steps.
+        own_steps: whether the recipe's own steps may run, if nothing else may.
+        claim: what the recipe's authors say they measured.
         engine: who attacks, "bench" or "reference".
         fresh: whether to forget what an interrupted run left.
         keep: the folder to keep the adversarial images in that decided the verdicts; None to keep none.
@@ -38,8 +41,15 @@ class Request:
     engine: str = "bench"
     fresh: bool = False
     keep: Path | None = None
+    own_steps: bool = False
+    claim: Claim | None = None
 
     def __post_init__(self) -> None:
+        if self.recipe.own_code is not None and not (self.trust or self.own_steps):
+            raise UsageError(
+                f"Recipe {self.recipe.name} would run the code in {self.recipe.own_code.file}; "
+                "read it, and add --trust to allow it."
+            )
         most = self.track.n_examples
         if self.n_examples is not None and not 1 <= self.n_examples <= most:
             raise UsageError(

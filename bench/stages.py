@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from bench.attack.engine import Outcome, Trial, estimate_seconds
 from bench.attack.suites import further
 from bench.compress.bake import bake, fold, unrounded
 from bench.compress.export import Artefact, OnnxClassifier, agreement
+from bench.contract import digest_of_weights
 from bench.dataset import Dataset, Examples
 from bench.efficiency import Efficiency
 from bench.entry import Agreement, Entry, RecipeRecord
@@ -26,8 +28,8 @@ from bench.measure.latency import measure_latency
 from bench.measure.macs import count_macs
 from bench.measure.size import compressed_bytes, count_parameters
 from bench.model import Subject
-from bench.prepare import code_digest, digest_of_weights, own_code
-from bench.recipe import Recipe, Step, fingerprint, settings
+from bench.prepare import Prepared, code_digest, own_code
+from bench.recipe import Recipe, fingerprint
 from bench.request import Request
 from bench.run.album import FileAlbum
 from bench.run.evidence import Deciding, write_evidence
@@ -165,12 +167,12 @@ def disagreement_of(agrees: Agreement | None) -> tuple[Alarm, ...]:
 
 
 def measure(
-    subject: Subject, artefact: Artefact, parent_artefact: Artefact, dataset: Dataset
+    subject: Subject, artefact: Artefact, parent_artefact: Artefact, dataset: Dataset, *, timed: bool = True
 ) -> tuple[Efficiency, Efficiency]:
-    """Return what the deployed model costs, and what its parent did."""
+    """Return what the deployed model costs, and what its parent did; `timed` for the latency, too."""
     parent = count_cost(subject.parent, parent_artefact, dataset)
     latency = None
-    if {artefact.kind, parent_artefact.kind} <= {"onnx-int8", "onnx-float32"}:
+    if timed and {artefact.kind, parent_artefact.kind} <= {"onnx-int8", "onnx-float32"}:
         latency = measure_latency(artefact.data, parent_artefact.data, dataset.image_shape)
     ours = count_cost(subject.twin, artefact, dataset, sparse=subject.sparse)
     return ours.model_copy(update={"latency": latency}), parent
@@ -198,10 +200,13 @@ def count_cost(model: nn.Module, artefact: Artefact, dataset: Dataset, *, sparse
     )
 
 
-def recipe_record(recipe: Recipe, steps: tuple[Step, ...]) -> RecipeRecord:
+def recipe_record(recipe: Recipe, made: Prepared) -> RecipeRecord:
     """Return the answer as the entry keeps it: every setting spelled out."""
-    complete = settings(steps, recipe)
-    return RecipeRecord(name=recipe.name, summary=recipe.summary, steps=complete, fingerprint=fingerprint(complete))
+    own = recipe.own_code
+    if own is not None:
+        own = dataclasses.replace(own, file="/".join(Path(own.file).parts[-2:]), isolated=made.isolated)
+    digits = fingerprint(made.steps, own)
+    return RecipeRecord(name=recipe.name, summary=recipe.summary, steps=made.steps, fingerprint=digits, own_code=own)
 
 
 def device_name(device: torch.device) -> str:

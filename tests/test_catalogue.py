@@ -190,3 +190,12 @@ def test_the_seeds_of_an_entry_are_those_of_its_recipe_model_and_track(board):
     make_entry("quant8", "..", n_examples=5, seed=3).save(board)
     (board / "made-up-v1" / "bench-digits-cnn--quant8--seed9.json").write_text("{")
     assert [one.seed for one in seeds_of(make_entry("quant8", seed=1), board)] == [0, 1, 2]
+
+
+def test_a_broken_submission_does_not_hide_the_other_recipes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "submissions" / "ours").mkdir(parents=True)
+    (tmp_path / "submissions" / "ours" / "recipe.toml").write_text("summary = 3")
+    recipes = dict(catalogue("recipes", tmp_path))
+    assert recipes["ours"].startswith("cannot be read: Recipe ours: expected summary")
+    assert "quant8" in recipes

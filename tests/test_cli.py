@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from factories import make_entry, save_entry
+from submissions_made_up import write_submission
 
 from bench import cli
 from bench.recipe import load_recipe, override
@@ -448,6 +449,41 @@ def test_evaluate_writes_the_row_and_shows_where_it_stands(bench, board, monkeyp
     assert (request.seed, request.trust, request.fresh, request.n_examples) == (3, False, False, None)
     assert request.recipe.steps[0]["weight_bits"] == 4
     assert request.recipe == override(load_recipe("quant8-ft"), ["steps.0.weight_bits=4"])
+
+
+def test_a_recipe_pins_model_track_and_seeds_and_the_command_line_wins(bench, board, tmp_path, monkeypatch):
+    asked = measured(monkeypatch, make_entry("quant8", "...ax"))
+    pins = 'model = "bench:conv8"\ntrack = "fashion-mnist-linf-v1"\nseeds = [4, 2]\n'
+    (tmp_path / "mine.toml").write_text('summary = "S"\nextends = "quant8"\n' + pins)
+    code, out, _ = bench("evaluate", "--recipe", "mine.toml", "--json")
+    assert (code, len(json.loads(out))) == (0, 2)
+    assert [(str(one.model), one.track.name, one.seed) for one in asked] == [
+        ("bench:conv8", "fashion-mnist-linf-v1", seed) for seed in (4, 2)
+    ]
+    asked.clear()
+    given = ("--model", "bench:digits-cnn", "--track", "digits-linf-v1", "--seed", "0")
+    assert bench("evaluate", "--recipe", "mine.toml", *given)[0] == 0
+    assert [(str(one.model), one.track.name, one.seed) for one in asked] == [("bench:digits-cnn", "digits-linf-v1", 0)]
+
+
+def test_own_code_is_asked_about_on_a_terminal_and_refused_elsewhere(bench, board, tmp_path, monkeypatch):
+    asked = measured(monkeypatch, make_entry("quant8", "...ax"))
+    write_submission(tmp_path / "submissions", code="raise SystemExit('it ran')")
+    evaluate = ("evaluate", "--recipe", "ours", "--json")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    refusal = "Recipe ours would run the code in submissions/ours/steps.py; read it, and add --trust to allow it."
+    fails(bench(*evaluate), 2, refusal)
+    assert asked == []
+    for answer, runs in (("y", True), ("n", False), ("", False)):
+        terminal = io.StringIO(f"{answer}\n")
+        terminal.isatty = lambda: True
+        monkeypatch.setattr(sys, "stdin", terminal)
+        _, _, err = bench(*evaluate)
+        assert "Recipe ours runs the code in submissions/ours/steps.py (sha256 " in err
+        assert [(one.own_steps, one.trust) for one in asked] == [(True, False)] * runs
+        asked.clear()
+    assert bench(*evaluate, "--trust")[0] == 0
+    assert [(one.own_steps, one.trust) for one in asked] == [(True, True)]
 
 
 def test_evaluate_json_is_the_entry(bench, board, monkeypatch):

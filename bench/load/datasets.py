@@ -19,6 +19,7 @@ from bench import files
 from bench.dataset import Dataset
 from bench.errors import MissingError, UsageError
 from bench.load.dataset_files import from_arrays, load_class_folders, load_imagenet, load_npz
+from bench.load.plugged import DATASETS, plugged_dataset
 from bench.registry import did_you_mean
 
 if TYPE_CHECKING:
@@ -65,17 +66,19 @@ class Place:
 
 
 def dataset_names() -> list[str]:
-    """Return the sets the bench knows and those in BENCH_DATA_DIR, sorted; nothing is loaded."""
+    """Return the sets the bench knows and those in BENCH_DATA_DIR and of plugins, sorted; nothing is loaded."""
     own: set[str] = set()
     if (root := files.data_dir()) and root.is_dir():
         own = {path.stem for path in root.glob("*.npz")} | {path.parent.name for path in root.glob("*/train")}
-    return sorted({*KNOWN, *filter(_is_name, own)})
+    return sorted({*KNOWN, *DATASETS, *filter(_is_name, own)})
 
 
 def find_dataset(name: str) -> str:
     """Return one line that says where `name` would be read from, or begins "not found"; nothing is loaded."""
     if name == "digits":
         return "built in (scikit-learn)"
+    if "/" in name:
+        return "from a plugin" if name in DATASETS else "not found"
     if place := next((place for place in _places(name) if place.found()), None):
         return place.what
     return "not found; downloaded on first use" if _downloads(name) and not files.offline() else "not found"
@@ -93,6 +96,8 @@ def load_dataset(name: str) -> Dataset:
     """
     if name == "digits":
         return load_digits()
+    if "/" in name:
+        return replace(plugged_dataset(name), name=name)
     places = _places(name)
     if place := next((place for place in places if place.found()), None):
         return _checked(place.load(), place.what)

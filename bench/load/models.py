@@ -13,6 +13,7 @@ from bench.errors import MissingError, UsageError
 from bench.load.architectures import ARCHITECTURES, SCHEDULES, build, note
 from bench.load.architectures.schedule import Schedule
 from bench.load.checkpoints import fill, load_checkpoint, read_state_dict
+from bench.load.plugged import MODELS, plugged_model
 from bench.load.python_file import load_function
 from bench.model import ModelSpec, Task
 from bench.registry import did_you_mean
@@ -65,7 +66,13 @@ def list_models() -> list[tuple[str, str]]:
         for name in ARCHITECTURES
         if name not in SCHEDULES
     ]
-    return [*trained, ("autoattack:resnet18", "CIFAR-10 ResNet-18 from AutoAttack's wheel, not robust."), *bare]
+    plugged = [(f"plugin:{name}", "From an installed package.") for name in MODELS]
+    return [
+        *trained,
+        *plugged,
+        ("autoattack:resnet18", "CIFAR-10 ResNet-18 from AutoAttack's wheel, not robust."),
+        *bare,
+    ]
 
 
 def _bench(name: str, task: Task, trust: bool, fit: Fit) -> nn.Module:
@@ -125,6 +132,11 @@ def _python(name: str, task: Task, trust: bool, fit: Fit) -> nn.Module:
     return load_function(name, trust=trust)
 
 
+def _plugin(name: str, task: Task, trust: bool, fit: Fit) -> nn.Module:
+    """What a function that an installed package registered returns."""
+    return plugged_model(name)
+
+
 _SOURCES: dict[str, Callable[[str, Task, bool, Fit], nn.Module]] = {
     "bench": _bench,
     "robustbench": _robustbench,
@@ -133,6 +145,7 @@ _SOURCES: dict[str, Callable[[str, Task, bool, Fit], nn.Module]] = {
     "autoattack": _autoattack,
     "checkpoint": _checkpoint,
     "python": _python,
+    "plugin": _plugin,
 }
 
 

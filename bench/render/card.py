@@ -43,7 +43,7 @@ def print_entry(entry: Entry, console: Console, *, seeds: Sequence[Entry] = ()) 
 
 def _parts(entry: Entry, seeds: Sequence[Entry], width: int, *, colour: bool) -> Iterable[tuple[str, RenderableType]]:
     yield "", _title(entry)
-    yield "accuracy", Group(_accuracies(entry.verdicts), Text(), *bar(entry.verdicts, width, colour=colour))
+    yield "accuracy", Group(_accuracies(entry), Text(), *bar(entry.verdicts, width, colour=colour))
     if len(seeds) > 1:
         yield "seeds", _seeds(entry, seeds)
     if entry.verdicts.alarms:
@@ -68,11 +68,15 @@ def _title(entry: Entry) -> Text:
     return Text("\n").join(line for line in lines if line)
 
 
-def _accuracies(verdicts: Verdicts) -> Table:
-    table = grid(False, True, False, False)
-    for one in facts.accuracies(verdicts):
-        percent = Text(one.percent, style="bold")
-        table.add_row(Text(one.name), percent, Text(one.interval, style="dim"), Text(one.count, style="dim"))
+def _accuracies(entry: Entry) -> Table:
+    table = grid(False, True, False, False, *[False] * (entry.claim is not None))
+    for one in facts.accuracies(entry.verdicts):
+        cells = [Text(one.name), Text(one.percent, style="bold"), Text(one.interval, style="dim")]
+        cells.append(Text(one.count, style="dim"))
+        if entry.claim is not None:
+            claimed = {"robust": entry.claim.robust, "clean": entry.claim.clean}.get(one.name)
+            cells.append(Text("" if claimed is None else f"claimed {claimed:.1f} %", style="yellow"))
+        table.add_row(*cells)
     return table
 
 

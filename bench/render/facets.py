@@ -39,8 +39,9 @@ def facets(steps: Sequence[dict[str, Any]]) -> Facets:
     levels: dict[str, float | None] = {}
     for step in steps:
         name = str(step["step"])
-        if name.startswith("finetune-"):
-            finetuning = _FINETUNING.get(name, name.removeprefix("finetune-"))
+        _, _, kind = name.rpartition("/")
+        if kind.startswith("finetune-"):
+            finetuning = _FINETUNING.get(name, kind.removeprefix("finetune-"))
             continue
         if name == "quantize":
             bits = f"W{step.get('weight_bits')}A{step.get('activation_bits')}"

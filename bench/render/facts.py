@@ -139,6 +139,12 @@ def _shown(value: object) -> str:
 def evidence(entry: Entry) -> Iterable[tuple[str, str]]:
     """Yield what lets a reader judge and repeat the measurement, as pairs of a heading and a sentence."""
     runtime, place, effort = entry.efficiency.latency, entry.provenance, entry.effort
+    if claim := entry.claim:
+        figures = f"robust {claim.robust:.1f} %, clean {claim.clean:.1f} %"
+        yield "authors' claim", f"{figures} under {claim.attack} on {claim.n:,} images"
+    if own := entry.recipe.own_code:
+        where = "taken in a process of their own" if own.isolated else "taken in the process that attacked"
+        yield "own steps", f"{own.file}, sha256 {own.sha256[:16]}, {where}"
     if entry.agreement:
         asked = entry.agreement
         same = f"same class on {numbers.share(asked.top1)} of {asked.n:,} images"

@@ -1,0 +1,68 @@
+"""`bench new` and `bench check`: write a submission, and see whether it holds together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.commands.output import Json, console, print_json
+from bench.errors import GateError, UsageError
+
+if TYPE_CHECKING:
+    from bench.check import Finding
+
+
+def new(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="submission or recipe.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits and hyphens.")],
+    own_step: Annotated[bool, typer.Option("--own-step", help="With a step of its own, in steps.py.")] = False,
+) -> None:
+    """Write a submission's folder, or a recipe's file, to start from."""
+    from bench.scaffold import new_recipe, new_submission
+
+    if kind == "submission":
+        folder = new_submission(name, own_step=own_step)
+        typer.echo(f"Wrote {folder}. Edit it, then: bench check {folder}{' --trust' * own_step}")
+    elif kind == "recipe" and not own_step:
+        typer.echo(f"Wrote {new_recipe(name)}. Edit it, then: bench evaluate --recipe {name}.toml")
+    else:
+        given = f"{kind} --own-step" if kind == "recipe" else kind
+        raise UsageError(f"Expected bench new submission NAME [--own-step], or bench new recipe NAME, got '{given}'.")
+
+
+def check(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FOLDER]...", help="submissions/NAME; all of them when left out.")
+    ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Run own steps, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check submissions in seconds: card, recipe, and a mock run of the whole line. No data, no GPU."""
+    from bench.check import check_submission, submission_folders
+
+    found = {}
+    for folder in folders or submission_folders():
+        found[folder.as_posix()] = findings = check_submission(folder, trust=trust)
+        if not as_json:
+            _print(folder, findings)
+    if as_json:
+        print_json({folder: [vars(finding) for finding in findings] for folder, findings in found.items()})
+    elif not found:
+        typer.echo("There are no submissions here: bench new submission NAME writes one.")
+    bad = [folder for folder, findings in found.items() if any(finding.ok is False for finding in findings)]
+    if bad:
+        raise GateError(f"{len(bad)} of {len(found)} submissions do not hold: {', '.join(bad)}.")
+
+
+def _print(folder: Path, findings: list[Finding]) -> None:
+    from rich.text import Text
+
+    signs = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("–", "yellow")}
+    screen, width = console(), max(len(finding.what) for finding in findings)
+    screen.print(Text(str(folder), style="bold"))
+    for finding in findings:
+        sign, style = signs[finding.ok]
+        line = Text("  ").append(sign, style=style).append(f" {finding.what:{width}}  ")
+        screen.print(line.append(finding.note, style="" if finding.ok is False else "dim"), soft_wrap=True)
