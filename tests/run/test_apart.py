@@ -12,13 +12,14 @@ from submissions_made_up import write_submission
 from bench.errors import UsageError
 from bench.load.datasets import load_digits
 from bench.model import ModelSpec
+from bench.parent import load_parent
 from bench.prepare import prepare
 from bench.progress import silent
 from bench.recipe import load_recipe
 from bench.request import Request
 from bench.run import apart
 from bench.run.apart import prepare_apart
-from bench.stages import load_parent, recipe_record
+from bench.stages import recipe_record
 from bench.track import load_track
 
 NET = """
