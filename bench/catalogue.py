@@ -116,7 +116,7 @@ def _best(first: Entry | Published, words: str, board: Path) -> Published:
     if isinstance(first, Published):
         dataset, attack, compression = first.dataset, first.attack, first.compression
     else:
-        dataset, compression = first.track.dataset, Compression.of_steps(first.recipe.steps)
+        dataset, compression = first.track.dataset, first.recipe.compression
         attack = "AutoAttack" if set(AUTOATTACK) <= set(first.verdicts.attacks) else attack_of(first)
     if words and words != "any":
         spelt = spell(words)

@@ -62,6 +62,11 @@ class Contender:
     autoattack: Figure | None
 
     @property
+    def status(self) -> str:
+        """How the row came here: "measured", "verified", "self-reported" or "published"."""
+        return self.row.status if isinstance(self.row, Entry) else "published"
+
+    @property
     def efficiency(self) -> Efficiency | None:
         """What a prediction costs; None for a published row."""
         return self.row.efficiency if isinstance(self.row, Entry) else None
@@ -258,6 +263,8 @@ def _notes(first: Contender, other: Contender) -> tuple[str, ...]:
     for one in (first, other):
         if isinstance(one.row, Published) and not one.row.trusted:
             notes.append(f"{one.key} is marked {', '.join(one.row.obtained)}")
+        elif one.status == "self-reported":
+            notes.append(f"{one.key} is self-reported: nobody measured it again")
     both = isinstance(first.row, Entry) and isinstance(other.row, Entry) and first.dataset == other.dataset
     if both and first.n and other.n and first.n != other.n:
         notes.append(f"{first.key} and {other.key} are compared on their first {min(first.n, other.n):,} images")

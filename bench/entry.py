@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from bench.compression import Compression
 from bench.efficiency import Efficiency
 from bench.errors import UsageError
 from bench.files import locked, write_text
@@ -19,7 +20,9 @@ from bench.recipe import fingerprint
 from bench.track import Track
 from bench.verdicts import Verdicts
 
-Status = Literal["measured"]
+FINETUNE, UNTUNED = "finetune-", "none"
+Status = Literal["measured", "verified", "self-reported"]
+Standing = Literal["ranked", "partial", "alarmed", "self-reported"]
 
 
 class RecipeRecord(BaseModel):
@@ -30,6 +33,17 @@ class RecipeRecord(BaseModel):
     summary: str
     steps: tuple[dict[str, Any], ...]
     fingerprint: str
+
+    @property
+    def compression(self) -> Compression:
+        """What the steps remove, and how far."""
+        return Compression.of_steps(self.steps)
+
+    @property
+    def finetuning(self) -> str:
+        """How the last step that fine-tunes does it: "clean", "adversarial", "trades"; "none" where none does."""
+        steps = [name for step in self.steps if (name := str(step["step"])).startswith(FINETUNE)]
+        return steps[-1].removeprefix(FINETUNE) if steps else UNTUNED
 
     @model_validator(mode="after")
     def _fingerprint_of_these_steps(self) -> Self:
@@ -108,7 +122,8 @@ class Entry(BaseModel):
 
     Attributes:
         schema_version: version of this record's form.
-        status: "measured": made by this code on the machine that `provenance` names.
+        status: "measured": made by this code on the machine that `provenance` names; "verified": and measured again by
+            others; "self-reported": sent in and not measured again, so it is shown and not ranked.
         track: the question, whole: the track's file may have a successor by now.
         recipe: the answer.
         model: the parent's name, "bench:digits-cnn".
@@ -151,9 +166,16 @@ class Entry(BaseModel):
         return len(self.verdicts.letters) < self.track.n_examples
 
     @property
+    def standing(self) -> Standing:
+        """Whether the row takes part in the ranking, and if not, the gravest reason."""
+        if self.verdicts.fatal:
+            return "alarmed"
+        return "self-reported" if self.status == "self-reported" else "partial" if self.partial else "ranked"
+
+    @property
     def ranked(self) -> bool:
         """Whether the row takes part in the ranking."""
-        return not self.partial and not self.verdicts.fatal
+        return self.standing == "ranked"
 
     @property
     def name(self) -> str:

@@ -257,10 +257,10 @@ def _price(entry: Entry, cost: Cost) -> tuple[float | None, Hashable]:
 
 
 def _parents(entries: Sequence[Entry]) -> dict[str, Entry]:
-    """Return each model's untouched entry, the one with the most letters, the first of those."""
+    """Return each model's untouched entry, the one with the most letters, the first of those; never a mere claim."""
     parents: dict[str, Entry] = {}
     for entry in entries:
-        if entry.recipe.name == UNTOUCHED:
+        if entry.recipe.name == UNTOUCHED and entry.status != "self-reported":
             known = parents.setdefault(entry.model, entry)
             if len(entry.verdicts.letters) > len(known.verdicts.letters):
                 parents[entry.model] = entry

@@ -71,7 +71,7 @@ def test_more_letters_than_the_track_has_images_do_not_load(saved):
     ("where", "to"),
     [
         (("extra",), 1),
-        (("status",), "verified"),
+        (("status",), "published"),
         (("track", "norm"), "L1"),
         (("verdicts", "attacks"), []),
         (("model",), None),
@@ -231,3 +231,18 @@ def test_relative_cost_counts_passes_against_twenty_epochs_of_pgd7():
     paid = {"finetune_forward": scratch, "finetune_backward": scratch, "train_images": 1000}
     assert effort.model_copy(update=paid).relative_cost == 1.0
     assert effort.model_copy(update=paid | {"finetune_backward": 0}).relative_cost == 0.5
+
+
+@pytest.mark.parametrize(
+    ("steps", "word"),
+    [
+        ([], "none"),
+        (["quantize"], "none"),
+        (["finetune-clean"], "clean"),
+        (["finetune-clean", "quantize", "finetune-adversarial"], "adversarial"),
+        (["finetune-trades", "ours/magic"], "trades"),
+    ],
+)
+def test_a_recipe_says_how_it_fine_tunes(steps, word):
+    recipe = make_entry("r").recipe.model_copy(update={"steps": tuple({"step": name} for name in steps)})
+    assert recipe.finetuning == word

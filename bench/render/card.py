@@ -14,7 +14,7 @@ from rich.text import Text
 from bench.efficiency import Efficiency
 from bench.entry import Entry
 from bench.render import facts, numbers
-from bench.render.footnotes import ALARM, PARTIAL
+from bench.render.footnotes import ALARM, PARTIAL, STATUS_MARKS, STATUS_TEXTS
 from bench.render.layout import GUTTER, flow, grid, pairs
 from bench.render.letters import bar
 from bench.verdicts import Verdicts
@@ -63,6 +63,9 @@ def _title(entry: Entry) -> Text:
     if entry.partial:
         asked = f"{len(entry.verdicts.letters):,} of {entry.track.n_examples:,} test images"
         lines.append(Text(f"{PARTIAL} partial, {asked}: not ranked", style="yellow"))
+    if entry.status in STATUS_MARKS:
+        shade = "yellow" if entry.status == "self-reported" else "green"
+        lines.append(Text(f"{STATUS_MARKS[entry.status]} {STATUS_TEXTS[entry.status]}", style=shade))
     if entry.verdicts.fatal:
         lines.append(Text(f"{ALARM} fatal alarm: not ranked", style="red"))
     return Text("\n").join(line for line in lines if line)

@@ -150,7 +150,9 @@ def evidence(entry: Entry) -> Iterable[tuple[str, str]]:
         ("attack", effort.attack_forward, effort.attack_backward),
     ):
         if forward:
-            yield stage, f"{numbers.amount(forward)} images forward, {numbers.amount(backward)} backward"
+            share = effort.relative_cost if stage == "fine-tuning" else None
+            relative = f" ({numbers.ratio(share)} of adversarial training from scratch)" if share else ""
+            yield stage, f"{numbers.amount(forward)} images forward, {numbers.amount(backward)} backward{relative}"
     if effort.seconds:
         total = numbers.duration(sum(effort.seconds.values()))
         yield "time", f"{total}: " + ", ".join(f"{k} {numbers.duration(v)}" for k, v in effort.seconds.items())

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 from bench.entry import Entry
 from bench.leaderboard import Row
+from bench.ranking import front
 from bench.render import facts
-from bench.render.costs import Cost, costs, front
-from bench.render.facets import facets
+from bench.render.costs import Cost, costs
 from bench.render.letters import segments
 from bench.render.table import Line, Table
 
@@ -79,11 +80,11 @@ def order(boards: Mapping[str, Sequence[Row]]) -> dict[tuple[str, str], int]:
 
 
 def _item(pool: Pool, entry: Entry, line: Line, *, label: str) -> list[Any]:
-    robust, does = entry.verdicts.robust, facets(entry.recipe.steps)
+    robust, does = entry.verdicts.robust, entry.recipe.compression
     return [
         pool.add(line.name),
         pool.add(label),
-        pool.add([entry.model, does.bits, does.finetuning, line.standing, entry.status, *does.kinds]),
+        pool.add([entry.model, does.precision, entry.recipe.finetuning, line.standing, entry.status, *does.kinds]),
         pool.add(_panel(entry)),
         [round(100 * share, 3) for share in (robust.rate, *robust.interval)],
     ]
@@ -91,8 +92,8 @@ def _item(pool: Pool, entry: Entry, line: Line, *, label: str) -> list[Any]:
 
 def _front(named: Mapping[str, Row], cost: Cost) -> set[str]:
     ranked = {name: row.entry for name, row in named.items() if row.rank is not None}
-    values = {name: value for name, entry in ranked.items() if (value := cost.of(entry)) is not None}
-    return front({name: (value, ranked[name].verdicts.robust.rate) for name, value in values.items()})
+    on = front([(entry.verdicts.robust.count, cost.of(entry), None) for entry in ranked.values()])
+    return set(compress(ranked, on))
 
 
 def _panel(entry: Entry) -> Texts:
