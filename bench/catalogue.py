@@ -50,7 +50,7 @@ def catalogue(what: str, board: Path) -> Names:
         case "entries":
             return [(f"{path.parent.name}/{path.stem}", _summary(path)) for path in all_entry_files(board)]
         case "published":
-            rows = load_published(board)
+            rows = _published(board)
             return [(row.name, f"{row.dataset}, {row.threat}: {row.robust} under {row.attack}") for row in rows]
     raise UsageError(f"There is nothing called '{what}' to list.{did_you_mean(what, KINDS)}")
 
@@ -77,8 +77,8 @@ def find_row(name: str, board: Path) -> Entry | Published:
         UsageError: nothing has that name, or several things do.
     """
     if name.startswith(PUBLISHED):
-        return find_published(name.removeprefix(PUBLISHED), load_published(board))
-    rows = load_published(board) if (board / FOLDER).is_dir() and not name.endswith(".json") else []
+        return find_published(name.removeprefix(PUBLISHED), _published(board))
+    rows = _published(board) if (board / FOLDER).is_dir() and not name.endswith(".json") else []
     for row in rows:
         if row.name == name:
             return row
@@ -112,7 +112,7 @@ def find_rows(names: Sequence[str], board: Path) -> list[Entry | Published]:
 
 
 def _best(first: Entry | Published, words: str, board: Path) -> Published:
-    rows = load_published(board)
+    rows = _published(board)
     if isinstance(first, Published):
         dataset, attack, compression = first.dataset, first.attack, first.compression
     else:
@@ -172,6 +172,11 @@ def seeds_of(entry: Entry, board: Path) -> list[Entry]:
         if same == (entry.recipe.name, entry.recipe.fingerprint, entry.model, entry.track.fingerprint, entry.partial):
             found.setdefault(other.seed, other)
     return [found[seed] for seed in sorted(found)]
+
+
+def _published(board: Path) -> list[Published]:
+    """Read what can be read: `bench leaderboard --published` names the lines that are no rows."""
+    return load_published(board, skip=lambda sentence: None)
 
 
 def _summary(path: Path) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from bench.commands.boards import compare, leaderboard
 from bench.commands.names import list_, show
-from bench.commands.output import Board, Json, complain, console, print_json
+from bench.commands.output import Board, Json, complain, console, print_json, skipped
 from bench.errors import BenchError, InterruptedRunError
 
 if TYPE_CHECKING:
@@ -147,9 +147,7 @@ def _present(entry: Entry, board: Path, *, as_json: bool) -> None:
 
     screen = console()
     print_entry(entry, screen)
-    rows = rank(
-        load_entries(board, entry.track.name, skip=lambda sentence: complain("skipped", sentence, style="yellow"))
-    )
+    rows = rank(load_entries(board, entry.track.name, skip=skipped))
     place = next((row.entry.name for row in rows if entry in row.seeds), entry.name)
     print_board(rows, screen, highlight=place)
     screen.print(f"Wrote {entry.path(board)}", style="dim", highlight=False, soft_wrap=True)

@@ -142,7 +142,7 @@ def test_a_bad_line_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"x\.jsonl, line 2 is not a published row: norm: "):
         load_published(tmp_path)
     path.write_text(record() + "\n" + record() + "\n")
-    with pytest.raises(UsageError, match="Two published rows are called 'a'"):
+    with pytest.raises(UsageError, match="two published rows are called 'a'"):
         load_published(tmp_path)
 
 

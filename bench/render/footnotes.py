@@ -58,7 +58,7 @@ def notes(rows: Sequence[Row]) -> list[Note]:
         text = "Robust accuracy minus that of the same model before compression, on the same images."
         found.append(Note(mark="Δ", text=text, column="delta"))
     if any(entry.effort.relative_cost for entry in entries):
-        text = "Images forward and backward of fine-tuning; adversarial training from scratch (20 epochs, PGD-7) is 1."
+        text = "Images that fine-tuning passes, relative to adversarial training from scratch (20 epochs, PGD-7)."
         found.append(Note(mark="×", text=text, column="finetuning"))
     return [*found, *_latency_notes(entries), *_sparse_notes(entries), *_trust_notes(entries)]
 
