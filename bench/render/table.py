@@ -110,6 +110,7 @@ def board(rows: Sequence[Row]) -> Table:
     """
     entries = [row.entry for row in rows]
     columns = [*_standings(rows), *_accuracies(rows), *_costs(entries), *_flags(entries)]
+    texts = zip(*(cells for _, cells in columns), strict=True)
     return Table(
         track=entries[0].track.name,
         about=entries[0].track.about,
@@ -118,12 +119,12 @@ def board(rows: Sequence[Row]) -> Table:
         lines=tuple(
             Line(
                 name=row.entry.name,
-                cells=tuple(cells[i] for _, cells in columns),
+                cells=cells,
                 standing=row.entry.standing,
                 pareto=row.pareto,
                 robust=100 * row.robust_mean,
             )
-            for i, row in enumerate(rows)
+            for row, cells in zip(rows, texts, strict=True)
         ),
         notes=tuple(notes(rows)),
     )

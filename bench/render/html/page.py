@@ -10,7 +10,7 @@ from importlib import resources
 from string import Template
 from urllib.parse import quote
 
-from bench.leaderboard import Row
+from bench.leaderboard import Row, no_collection
 from bench.published import Published
 from bench.render.beside import board_beside
 from bench.render.footnotes import ALARM, PARETO, Note
@@ -36,6 +36,7 @@ Beside = Mapping[str, tuple[Sequence[Published], int]]
 _EARLY = 'document.documentElement.classList.add("early");'
 
 
+@no_collection()
 def render_html(boards: Mapping[str, Sequence[Row]], published: Beside | None = None) -> str:
     """Write leaderboard/index.html.
 

@@ -49,7 +49,7 @@ const picture = (item, parts) => {
   canvas.addEventListener("pointermove", (event) => {
     const [x, y] = [event.offsetX / canvas.clientWidth, event.offsetY / canvas.clientHeight];
     const i = Math.floor(y * rows) * columns + Math.floor(x * columns);
-    line.textContent = i in letters ? `image ${i}: ${letters[i]} ${outcomes[letters[i]]}` : told;
+    line.textContent = letters[i] ? `image ${i}: ${letters[i]} ${outcomes[letters[i]]}` : told;
   });
   canvas.addEventListener("pointerleave", () => { line.textContent = told; });
   return [canvas, line];
