@@ -51,7 +51,7 @@ def catalogue(what: str, board: Path) -> Names:
         case "entries":
             return [(f"{path.parent.name}/{path.stem}", _summary(path)) for path in all_entry_files(board)]
         case "published":
-            rows = load_published(board)
+            rows = _published(board)
             return [(row.name, f"{row.dataset}, {row.threat}: {row.robust} under {row.attack}") for row in rows]
     raise UsageError(f"There is nothing called '{what}' to list.{did_you_mean(what, KINDS)}")
 
@@ -81,8 +81,8 @@ def find_row(name: str, board: Path) -> Entry | Published:
         UsageError: nothing has that name, or several things do.
     """
     if name.startswith(PUBLISHED):
-        return find_published(name.removeprefix(PUBLISHED), load_published(board))
-    rows = load_published(board) if (board / FOLDER).is_dir() and not name.endswith(".json") else []
+        return find_published(name.removeprefix(PUBLISHED), _published(board))
+    rows = _published(board) if (board / FOLDER).is_dir() and not name.endswith(".json") else []
     for row in rows:
         if row.name == name:
             return row
@@ -116,11 +116,11 @@ def find_rows(names: Sequence[str], board: Path) -> list[Entry | Published]:
 
 
 def _best(first: Entry | Published, words: str, board: Path) -> Published:
-    rows = load_published(board)
+    rows = _published(board)
     if isinstance(first, Published):
         dataset, attack, compression = first.dataset, first.attack, first.compression
     else:
-        dataset, compression = first.track.dataset, Compression.of_steps(first.recipe.steps)
+        dataset, compression = first.track.dataset, first.recipe.compression
         attack = "AutoAttack" if set(AUTOATTACK) <= set(first.verdicts.attacks) else attack_of(first)
     if words and words != "any":
         spelt = spell(words)
@@ -194,6 +194,11 @@ def _recipe_summary(name: str) -> str:
         return load_recipe(name).summary
     except UsageError as error:  # one broken submission does not hide the others
         return f"cannot be read: {error}"
+
+
+def _published(board: Path) -> list[Published]:
+    """Read what can be read: `bench leaderboard --published` names the lines that are no rows."""
+    return load_published(board, skip=lambda sentence: None)
 
 
 def _summary(path: Path) -> str:

@@ -12,7 +12,7 @@ import typer
 from bench.commands.boards import compare, leaderboard
 from bench.commands.consent import may_run
 from bench.commands.names import list_, show
-from bench.commands.output import Board, Json, complain, console, print_json
+from bench.commands.output import Board, Json, complain, console, print_json, skipped
 from bench.commands.paper import paper
 from bench.commands.scrutiny import challenge, verify
 from bench.commands.submissions import check, new
@@ -177,9 +177,7 @@ def _present(entry: Entry, board: Path) -> None:
 
     screen = console()
     print_entry(entry, screen)
-    rows = rank(
-        load_entries(board, entry.track.name, skip=lambda sentence: complain("skipped", sentence, style="yellow"))
-    )
+    rows = rank(load_entries(board, entry.track.name, skip=skipped))
     place = next((row.entry.name for row in rows if entry in row.seeds), entry.name)
     print_board(rows, screen, highlight=place)
     screen.print(f"Wrote {entry.path(board)}", style="dim", highlight=False, soft_wrap=True)

@@ -62,6 +62,11 @@ class Contender:
     autoattack: Figure | None
 
     @property
+    def status(self) -> str:
+        """How the row came here: "measured", "verified", "self-reported" or "published"."""
+        return self.row.status if isinstance(self.row, Entry) else "published"
+
+    @property
     def efficiency(self) -> Efficiency | None:
         """What a prediction costs; None for a published row."""
         return self.row.efficiency if isinstance(self.row, Entry) else None
@@ -232,11 +237,18 @@ def _unlike(first: Contender, other: Contender) -> tuple[str, ...]:
         found.append(f"norm ({first.threat.norm}, {other.threat.norm})")
     if not _same_eps(first, other):
         found.append(f"eps ({first.threat.eps_text}, {other.threat.eps_text})")
-    if not (first.attack == other.attack or _under_autoattack(first, other) or _under_autoattack(other, first)):
+    alike = first.attack == other.attack or _under_autoattack(first, other) or _under_autoattack(other, first)
+    if not (alike or _more_than_autoattack(first, other)):
         found.append(f"attack ({first.attack}, {other.attack})")
     if first.n is not None and other.n is not None and first.n != other.n:
         found.append(f"number of images ({first.n:,}, {other.n:,})")
     return tuple(found)
+
+
+def _more_than_autoattack(first: Contender, other: Contender) -> bool:
+    """Two entries that AutoAttack attacked compare as on the board: a compressed model faces more than its parent."""
+    entries = isinstance(first.row, Entry) and isinstance(other.row, Entry)
+    return entries and first.attack != other.attack and None not in (first.autoattack, other.autoattack)
 
 
 def _same_eps(first: Contender, other: Contender) -> bool:
@@ -254,10 +266,16 @@ def _notes(first: Contender, other: Contender) -> tuple[str, ...]:
             f"{narrower.key}'s eps {narrower.threat.eps_text} is a little less than {wider.key}'s "
             f"{wider.threat.eps_text}, which favours {narrower.key}"
         )
+    if _more_than_autoattack(first, other):
+        for one, rest in ((first, other), (other, first)):
+            if more := [attack for attack in one.attack.split(" + ") if attack not in rest.attack.split(" + ")]:
+                notes.append(f"{one.key} faced {', '.join(more)} as well, which can only lower its figure")
     notes += [f"{one.key}'s source does not state the number of images" for one in (first, other) if one.n is None]
     for one in (first, other):
         if isinstance(one.row, Published) and not one.row.trusted:
             notes.append(f"{one.key} is marked {', '.join(one.row.obtained)}")
+        elif one.status == "self-reported":
+            notes.append(f"{one.key} is self-reported: nobody measured it again")
     both = isinstance(first.row, Entry) and isinstance(other.row, Entry) and first.dataset == other.dataset
     if both and first.n and other.n and first.n != other.n:
         notes.append(f"{first.key} and {other.key} are compared on their first {min(first.n, other.n):,} images")

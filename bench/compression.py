@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 Kind = Literal["structured", "unstructured", "pruned", "low-rank", "quantised", "other"]
 """`pruned` is for sources that do not say which of the two prunings it was; `other` for steps we know nothing about."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
-NONE = "none"
+NONE, FLOAT = "none", "float32"
 
 
 class Compression(BaseModel):
@@ -65,6 +65,20 @@ class Compression(BaseModel):
             return cls(kinds=tuple(kind for kind in KINDS if kind in kinds), **found)
         except ValidationError:  # a foreign step that borrowed a built-in step's name
             return cls(kinds=("other",))
+
+    @property
+    def levels(self) -> dict[Kind, float]:
+        """How far each kind goes where that is known: the share removed, or the bits of a weight."""
+        levels: dict[Kind, float | None] = {
+            "structured": self.pruning_ratio, "unstructured": self.sparsity, "pruned": self.sparsity,
+            "low-rank": self.low_rank, "quantised": self.weight_bits,
+        }  # fmt: skip
+        return {kind: level for kind in self.kinds if (level := levels.get(kind)) is not None}
+
+    @property
+    def precision(self) -> str:
+        """Bits of weights and activations: "W8A8", "W1" for float activations, "float32", "quantised" if unknown."""
+        return self._bits() if "quantised" in self.kinds else FLOAT
 
     def at_least(self, other: Compression) -> bool:
         """Say whether this is the same kind of compression as `other`, and goes as far or further in every figure.

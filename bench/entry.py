@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from bench.compression import Compression
 from bench.efficiency import Efficiency
 from bench.errors import UsageError
 from bench.files import locked, write_text
@@ -22,7 +23,9 @@ from bench.submission import Claim
 from bench.track import Track
 from bench.verdicts import LETTERS, STANDING, Proportion, Verdicts
 
+FINETUNE, UNTUNED = "finetune-", "none"
 Status = Literal["measured", "verified", "self-reported"]
+Standing = Literal["ranked", "partial", "alarmed", "self-reported"]
 
 
 class RecipeRecord(BaseModel):
@@ -34,6 +37,18 @@ class RecipeRecord(BaseModel):
     steps: tuple[dict[str, Any], ...]
     fingerprint: str
     own_code: OwnCode | None = None
+
+    @property
+    def compression(self) -> Compression:
+        """What the steps remove, and how far."""
+        return Compression.of_steps(self.steps)
+
+    @property
+    def finetuning(self) -> str:
+        """How the last step that fine-tunes does it: "clean", "adversarial", "trades"; "none" where none does."""
+        kinds = (str(step["step"]).rpartition("/")[2] for step in self.steps)
+        steps = [kind for kind in kinds if kind.startswith(FINETUNE)]
+        return steps[-1].removeprefix(FINETUNE) if steps else UNTUNED
 
     @model_validator(mode="after")
     def _fingerprint_of_these_steps(self) -> Self:
@@ -113,7 +128,8 @@ class Entry(BaseModel):
     Attributes:
         schema_version: version of this record's form.
         status: "measured": made by this code on the machine that `provenance` names; "verified": `verification` says
-            when and by what it was found to hold; "self-reported": somebody else's word.
+            when and by what it was found to hold; "self-reported": sent in and not measured again, so it is shown and
+            not ranked.
         track: the question, whole: the track's file may have a successor by now.
         recipe: the answer.
         model: the parent's name, "bench:digits-cnn".
@@ -183,9 +199,18 @@ class Entry(BaseModel):
         return len(self.verdicts.letters) < self.track.n_examples
 
     @property
+    def standing(self) -> Standing:
+        """Whether the row takes part in the ranking, and if not, the gravest reason."""
+        if self.verdicts.fatal:
+            return "alarmed"
+        if self.status == "self-reported":
+            return "self-reported"
+        return "partial" if self.partial else "ranked"
+
+    @property
     def ranked(self) -> bool:
         """Whether the row takes part in the ranking."""
-        return not self.partial and not self.verdicts.fatal
+        return self.standing == "ranked"
 
     @property
     def name(self) -> str:
@@ -248,7 +273,8 @@ def load_entry(path: Path) -> Entry:
         UsageError: not JSON, not an entry, or letters and counts that disagree.
     """
     try:
-        return Entry.model_validate_json(path.read_bytes())
+        with path.open("rb", buffering=0) as file:  # a board has thousands: half the time of read_bytes
+            return Entry.model_validate_json(file.read())
     except OSError as error:
         raise UsageError(f"Cannot read the entry {path}: {error}.") from error
     except ValidationError as error:

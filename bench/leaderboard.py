@@ -53,7 +53,9 @@ class Row:
     @property
     def robust_mean(self) -> float:
         """Mean robust accuracy over the seeds, in [0, 1]."""
-        return _mean([entry.verdicts.robust.rate for entry in self.seeds])
+        if len(self.seeds) == 1:  # as most rows have
+            return self.entry.verdicts.robust.rate
+        return fmean(entry.verdicts.robust.rate for entry in self.seeds)
 
     @property
     def robust_std(self) -> float | None:
@@ -61,13 +63,8 @@ class Row:
         return stdev(entry.verdicts.robust.rate for entry in self.seeds) if len(self.seeds) > 1 else None
 
 
-def _mean(values: Sequence[float]) -> float:
-    """Return the mean; most rows have one seed, and `fmean` of one takes its time."""
-    return fmean(values) if len(values) > 1 else values[0]
-
-
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Keep the garbage collector from walking thousands of fresh records again and again: a third of the time."""
     was_on = gc.isenabled()
     gc.disable()
@@ -75,10 +72,13 @@ def _no_collection() -> Iterator[None]:
         yield
     finally:
         if was_on:
+            if not gc.get_freeze_count():
+                gc.freeze()  # and back again: what was made counts as old, and is not walked at once after all
+                gc.unfreeze()
             gc.enable()
 
 
-@_no_collection()
+@no_collection()
 def load_entries(board: Path, track: str, *, skip: Skip | None = None) -> list[Entry]:
     """Read every entry of a track, in file order.
 
@@ -113,15 +113,16 @@ def _of_one_question(entries: list[Entry], track: str, skip: Skip | None) -> lis
     """Leave out what was asked under another version of the track; of a track the bench does not know, most decide."""
     if not entries:
         return entries
+    prints = _questions(entries)
     if track in track_names():
         right = load_track(track).fingerprint
     elif skip is None:
         return entries
     else:
-        right = Counter(entry.track.fingerprint for entry in entries).most_common(1)[0][0]
+        right = Counter(prints).most_common(1)[0][0]
     kept = []
-    for entry in entries:
-        if entry.track.fingerprint == right:
+    for entry, asked in zip(entries, prints, strict=True):
+        if asked == right:
             kept.append(entry)
             continue
         sentence = (
@@ -133,6 +134,15 @@ def _of_one_question(entries: list[Entry], track: str, skip: Skip | None) -> lis
     return kept
 
 
+def _questions(entries: Sequence[Entry]) -> list[str]:
+    """Return each entry's track's fingerprint; neighbours mostly share a track, and then the work."""
+    prints: list[str] = []
+    for i, entry in enumerate(entries):
+        prints.append(prints[-1] if i and entry.track == entries[i - 1].track else entry.track.fingerprint)
+    return prints
+
+
+@no_collection()
 def load_boards(
     board: Path, track: str = "", *, skip: Skip | None = None, cost: Cost = "bops", by_seed: bool = False
 ) -> dict[str, list[Row]]:
@@ -169,7 +179,7 @@ def tracks_on(board: Path) -> list[str]:
     return sorted({path.parent.name for path in board.glob("*/*.json")} - {"published"})
 
 
-@_no_collection()
+@no_collection()
 def rank(entries: Sequence[Entry], *, cost: Cost = "bops", by_seed: bool = False) -> list[Row]:
     """Order a track's entries: ranked rows first, by robust accuracy, then the rest.
 
@@ -193,13 +203,13 @@ def rank(entries: Sequence[Entry], *, cost: Cost = "bops", by_seed: bool = False
     Raises:
         UsageError: the entries answer different questions.
     """
-    tracks = {entry.track for entry in entries}
-    if len({track.fingerprint for track in tracks}) > 1:
-        names = sorted({f"{track.name} ({track.fingerprint})" for track in tracks})
+    if len(set(_questions(entries))) > 1:
+        names = sorted({f"{track.name} ({track.fingerprint})" for track in {entry.track for entry in entries}})
         raise UsageError(f"Expected entries of one track, got {', '.join(names)}; a changed track needs a new name.")
     entries = sorted(entries, key=_order)
     groups = _groups(entries, by_seed=by_seed)
-    ranked = [median for median, _ in groups if median.ranked]
+    eligible = [median.ranked for median, _ in groups]
+    ranked = [median for (median, _), flag in zip(groups, eligible, strict=True) if flag]
     masks = [Mask.of(entry.verdicts.letters) for entry in ranked]
     places = iter(ranks(masks, len(ranked[0].verdicts.letters)) if ranked else [])
     points: list[tuple[int, float | None, Hashable]] = [
@@ -208,14 +218,14 @@ def rank(entries: Sequence[Entry], *, cost: Cost = "bops", by_seed: bool = False
     paretos = iter(front(points))
     parents = _parents(entries)
     rows = []
-    for median, seeds in groups:
+    for (median, seeds), flag in zip(groups, eligible, strict=True):
         deltas = [delta for entry in seeds if (delta := _delta(entry, parents.get(entry.model))) is not None]
         rows.append(
             Row(
                 entry=median,
-                rank=next(places) if median.ranked else None,
-                pareto=next(paretos) if median.ranked else False,
-                delta=_mean(deltas) if deltas else None,
+                rank=next(places) if flag else None,
+                pareto=next(paretos) if flag else False,
+                delta=(fmean(deltas) if len(deltas) > 1 else deltas[0]) if deltas else None,
                 seeds=seeds,
                 cost=cost,
             )
@@ -257,10 +267,10 @@ def _price(entry: Entry, cost: Cost) -> tuple[float | None, Hashable]:
 
 
 def _parents(entries: Sequence[Entry]) -> dict[str, Entry]:
-    """Return each model's untouched entry, the one with the most letters, the first of those."""
+    """Return each model's untouched entry, the one with the most letters, the first of those; never a mere claim."""
     parents: dict[str, Entry] = {}
     for entry in entries:
-        if entry.recipe.name == UNTOUCHED:
+        if entry.recipe.name == UNTOUCHED and entry.status != "self-reported":
             known = parents.setdefault(entry.model, entry)
             if len(entry.verdicts.letters) > len(known.verdicts.letters):
                 parents[entry.model] = entry

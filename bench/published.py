@@ -5,7 +5,7 @@ They live beside the entries, in `BOARD/published/*.jsonl`: one row a line, so t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -42,6 +42,9 @@ UNTRUSTED: frozenset[Obtained] = frozenset({"disputed", "non-adaptive", "randomi
 
 NEAR = Fraction(2, 100)
 """Two radii closer than this, relative to the larger, may be compared, and the comparison says so: 0.031 and 8/255."""
+
+Skip = Callable[[str], None]
+"""Takes the sentence that says why a line is left out."""
 
 Percent = Annotated[Decimal, Field(ge=0, le=100, max_digits=6), PlainSerializer(str)]
 
@@ -140,12 +143,16 @@ def near(ours: Fraction, theirs: Fraction) -> bool:
     return abs(ours - theirs) <= NEAR * max(ours, theirs)
 
 
-def load_published(board: Path) -> list[Published]:
+def load_published(board: Path, *, skip: Skip | None = None) -> list[Published]:
     """Read the published rows of a board, file by file.
+
+    Args:
+        board: folder of entries.
+        skip: is told of each line that is not a row, or that has the name of one before; None to raise instead.
 
     Raises:
         MissingError: the board has none.
-        UsageError: a line is not a row, or two rows have one name.
+        UsageError: a line is not a row, or two rows have one name, and no `skip`.
     """
     files = sorted((board / FOLDER).glob("*.jsonl"))
     if not files:
@@ -153,13 +160,17 @@ def load_published(board: Path) -> list[Published]:
             f"There are no published figures in {board / FOLDER}: run where the bench is checked out, "
             "or name a folder that has them with --board."
         )
-    rows = [row for path in files for row in _read(path)]
-    names: set[str] = set()
-    for row in rows:
-        if row.name in names:
-            raise UsageError(f"Two published rows are called '{row.name}': rename one.")
-        names.add(row.name)
-    return rows
+    rows: dict[str, Published] = {}
+    for path in files:
+        for row in _read(path, skip or _refuse):
+            if row.name in rows:
+                (skip or _refuse)(f"{path}: two published rows are called '{row.name}': rename one.")
+            rows.setdefault(row.name, row)
+    return list(rows.values())
+
+
+def _refuse(sentence: str) -> None:
+    raise UsageError(sentence)
 
 
 def select(
@@ -294,15 +305,16 @@ def _order(row: Published) -> tuple[str, str, Fraction, bool, str, Decimal, str]
     return (row.dataset, row.norm, row.eps, row.attack != AUTOATTACK, row.attack, -row.robust, row.name)
 
 
-def _read(path: Path) -> Iterator[Published]:
+def _read(path: Path, skip: Skip) -> Iterator[Published]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"Cannot read {path}: {error}.") from error
+        skip(f"Cannot read {path}: {error}.")
+        return
     for number, line in enumerate(lines, 1):
         try:
             yield Published.model_validate_json(line)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the row"
-            raise UsageError(f"{path}, line {number} is not a published row: {where}: {first['msg']}.") from error
+            skip(f"{path}, line {number} is not a published row: {where}: {first['msg']}.")

@@ -91,38 +91,37 @@ class Verdicts(BaseModel):
     def _letters_and_counts_agree(self) -> Self:
         if not self.letters:
             raise ValueError("expected at least one letter")
-        if strange := set(self.letters) - {STANDING, MISCLASSIFIED} - set(LETTERS[: len(self.attacks)]):
+        counts = count_letters(self.attacks, self.letters)
+        if sum(counts.values()) != len(self.letters):
+            strange = set(self.letters) - {STANDING, MISCLASSIFIED} - set(LETTERS[: len(self.attacks)])
             raise ValueError(f"letters {sorted(strange)} belong to no attack of {list(self.attacks)}")
-        if self.counts != count_letters(self.attacks, self.letters):
+        if self.counts != counts:
             raise ValueError("the counts disagree with the letters: somebody edited one of them")
         return self
 
     @property
     def clean(self) -> Proportion:
         """Images the deployed model classifies correctly when nobody attacks."""
-        return self._all_but(MISCLASSIFIED)
+        return self._all_but(self.counts[WRONG])
 
     @property
     def autoattack(self) -> Proportion:
         """Images that survive AutoAttack's four attacks: the figure to compare with RobustBench."""
-        fallen = [LETTERS[i] for i, attack in enumerate(self.attacks) if attack in AUTOATTACK]
-        return self._all_but(MISCLASSIFIED + "".join(fallen))
+        fallen = sum(self.counts[attack] for attack in self.attacks if attack in AUTOATTACK)
+        return self._all_but(self.counts[WRONG] + fallen)
 
     @property
     def robust(self) -> Proportion:
         """Images that survive everything that ran: the figure that ranks, the same as `autoattack` if no more ran."""
-        return Proportion(count=self.letters.count(STANDING), total=len(self.letters))
+        return Proportion(count=self.counts[ROBUST], total=len(self.letters))
 
     @property
     def fatal(self) -> bool:
         """Whether any alarm keeps the row out of the ranking."""
-        return any(alarm.fatal for alarm in self.alarms)
+        return bool(self.alarms) and any(alarm.fatal for alarm in self.alarms)
 
-    def _all_but(self, letters: str) -> Proportion:
-        return Proportion(
-            count=len(self.letters) - sum(map(self.letters.count, letters)),
-            total=len(self.letters),
-        )
+    def _all_but(self, fallen: int) -> Proportion:
+        return Proportion(count=len(self.letters) - fallen, total=len(self.letters))
 
 
 def count_letters(attacks: tuple[str, ...], letters: str) -> dict[str, int]:

@@ -146,3 +146,13 @@ def test_entries_of_one_name_are_told_apart_by_their_track():
 def test_two_to_twenty_six_rows_are_compared(n):
     with pytest.raises(UsageError, match=f"Expected two to 26 rows to compare, got {n}"):
         compare([make_entry()] * n)
+
+
+def test_a_compressed_model_compares_with_its_parent_which_faced_fewer_attacks():
+    parent = make_entry("none", "..a.x", bits=32)
+    child = make_entry("quant8", "..a.e", attacks=(*AUTOATTACK, "transfer"))
+    (difference,) = compare([child, parent]).differences
+    assert (difference.unlike, difference.test, difference.points) == ((), "mcnemar", 0)
+    assert difference.notes == ("A faced transfer as well, which can only lower its figure",)
+    with pytest.raises(UsageError, match="attack"):
+        compare([make_entry("quant8", "..a.x", attacks=("pgd-20",)), parent])

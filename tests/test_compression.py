@@ -56,3 +56,23 @@ def test_unknown_steps_compare_with_nothing():
 def test_kinds_stand_in_one_order():
     with pytest.raises(ValidationError, match="each kind once, in the order"):
         Compression(kinds=("quantised", "structured"))
+
+
+@pytest.mark.parametrize(
+    ("words", "levels", "precision"),
+    [
+        ("none", {}, "float32"),
+        ("quant1w", {"quantised": 1}, "W1A8"),
+        ("nm24", {"unstructured": 0.5}, "float32"),
+        ("lowrank50-ft", {"low-rank": 0.5}, "float32"),
+        ("prune30-quant4-advft", {"structured": 0.3, "quantised": 4}, "W4A4"),
+    ],
+)
+def test_levels_and_precision_of_the_usual_recipes(words, levels, precision):
+    assert (of(words).levels, of(words).precision) == (levels, precision)
+
+
+def test_what_is_quantised_to_unknown_bits_is_not_float():
+    assert Compression(kinds=("quantised",)).precision == "quantised"
+    assert Compression(kinds=("quantised",), weight_bits=1).precision == "W1"
+    assert Compression.of_steps([{"step": "ours/magic"}]).levels == {}

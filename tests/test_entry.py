@@ -264,3 +264,19 @@ def test_nobody_is_verified_by_nobody():
     with pytest.raises(ValidationError, match="verified exactly when it says by what"):
         make_entry("quant8", "..a.x").changed(status="verified")
     assert make_entry("quant8", "..a.x").changed(status="self-reported").status == "self-reported"
+
+
+@pytest.mark.parametrize(
+    ("steps", "word"),
+    [
+        ([], "none"),
+        (["quantize"], "none"),
+        (["finetune-clean"], "clean"),
+        (["finetune-clean", "quantize", "finetune-adversarial"], "adversarial"),
+        (["finetune-trades", "ours/magic"], "trades"),
+        (["quantize", "ours/finetune-mart"], "mart"),
+    ],
+)
+def test_a_recipe_says_how_it_fine_tunes(steps, word):
+    recipe = make_entry("r").recipe.model_copy(update={"steps": tuple({"step": name} for name in steps)})
+    assert recipe.finetuning == word

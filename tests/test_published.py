@@ -142,8 +142,20 @@ def test_a_bad_line_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"x\.jsonl, line 2 is not a published row: norm: "):
         load_published(tmp_path)
     path.write_text(record() + "\n" + record() + "\n")
-    with pytest.raises(UsageError, match="Two published rows are called 'a'"):
+    with pytest.raises(UsageError, match="two published rows are called 'a'"):
         load_published(tmp_path)
+
+
+def test_with_somebody_to_tell_bad_lines_are_named_and_the_others_are_read(tmp_path):
+    (tmp_path / "published").mkdir()
+    lines = [record(name="a"), "{", record(name="b", norm="L1"), record(name="a"), "[]", record(name="c")]
+    (tmp_path / "published" / "x.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "published" / "y.jsonl").write_bytes(bytes(range(256)))
+    told = []
+    assert [row.name for row in load_published(tmp_path, skip=told.append)] == ["a", "c"]
+    for reason in ("line 2 is not", "line 3 is not a published row: norm", "called 'a'", "line 5 is not", "y.jsonl"):
+        assert sum(reason in sentence for sentence in told) == 1
+    assert len(told) == 5
 
 
 def test_a_board_without_published_rows_says_where_they_are(tmp_path):

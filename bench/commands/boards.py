@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.output import Board, Csv, Json, complain, console, one_form, print_csv, print_json
+from bench.commands.output import Board, Csv, Json, console, one_form, print_csv, print_json, skipped
 from bench.errors import GateError, UsageError
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def leaderboard(
     elif files:
         _render(files, board, chosen, check=check)
     else:
-        boards = load_boards(board, track, skip=_skipped, cost=chosen, by_seed=seeds)
-        _print(boards, _beside(boards, board) if published else {}, as_json=as_json, as_csv=as_csv)
+        boards = load_boards(board, track, skip=skipped, cost=chosen, by_seed=seeds)
+        _print(boards, _beside(boards, board, skipped) if published else {}, as_json=as_json, as_csv=as_csv)
 
 
 def compare(
@@ -92,14 +92,10 @@ def _cost(name: str) -> Cost:
     raise UsageError(f"There is no cost '{name}'.{did_you_mean(name, COSTS)}")
 
 
-def _skipped(sentence: str) -> None:
-    complain("skipped", sentence, style="yellow")
-
-
-def _beside(boards: Rows, board: Path) -> Beside:
+def _beside(boards: Rows, board: Path, skip: Callable[[str], None]) -> Beside:
     from bench.published import beside, load_published
 
-    known = load_published(board)
+    known = load_published(board, skip=skip)
     tracks = {name: rows[0].entry.track for name, rows in boards.items() if rows}
     return {name: beside(known, dataset=track.dataset, threat=track.threat) for name, track in tracks.items()}
 
@@ -135,15 +131,18 @@ def _print(boards: Rows, published: Beside, *, as_json: bool, as_csv: bool) -> N
 def _render(files: Sequence[str], board: Path, cost: Cost, *, check: bool) -> None:
     from bench.files import locked
     from bench.leaderboard import load_boards
+    from bench.published import FOLDER
     from bench.render.pages import write_html, write_pages
 
     complaints: list[str] = []
     with locked(board):  # from reading to writing: nobody's new entry is missing from the page that is written last
         boards = load_boards(board, skip=complaints.append, cost=cost)
         stale = write_pages(boards, board, check=check) if "--markdown" in files else []
-        stale += write_html(boards, board, check=check) if "--html" in files else []
+        if "--html" in files:
+            published = _beside(boards, board, complaints.append) if any((board / FOLDER).glob("*.jsonl")) else {}
+            stale += write_html(boards, board, published, check=check)
     for sentence in complaints:
-        _skipped(sentence)
+        skipped(sentence)
     if check and (stale or complaints):
         found = [f"Stale: {', '.join(map(str, stale))}. Run bench leaderboard {' '.join(files)}."] if stale else []
         found += [f"Not entries: {len(complaints)} of the files, named above."] if complaints else []
@@ -155,7 +154,7 @@ def _against(path: Path, board: Path, track: str, *, as_json: bool) -> None:
     from bench.regressions import load_board, regressions
     from bench.render.terminal import print_names
 
-    before, after = load_board(path, track=track, skip=_skipped), load_board(board, track=track, skip=_skipped)
+    before, after = load_board(path, track=track, skip=skipped), load_board(board, track=track, skip=skipped)
     found = regressions(before, after)
     if as_json:
         print_json([vars(one) for one in found])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.output import Board, Csv, Json, console, one_form, print_csv, print_json
+from bench.commands.output import Board, Csv, Json, console, one_form, print_csv, print_json, skipped
 from bench.errors import UsageError
 
 
@@ -49,7 +49,7 @@ def _list_published(filters: dict[str, str], board: Path, *, as_json: bool, as_c
     from bench.render.plain import PUBLISHED, published_json, published_records
     from bench.render.published import print_published
 
-    rows = select(load_published(board), **filters)
+    rows = select(load_published(board, skip=skipped), **filters)
     if as_json:
         print_json({row.name: published_json(row) for row in rows})
     elif as_csv:

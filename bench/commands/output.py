@@ -49,3 +49,8 @@ def complain(kind: str, sentence: str, *, style: str) -> None:
     from rich.markup import escape
 
     console(stderr=True).print(f"[{style}]{kind}:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+
+
+def skipped(sentence: str) -> None:
+    """Say on stderr why a file or a line is left out."""
+    complain("skipped", sentence, style="yellow")

@@ -16,26 +16,29 @@ from bench.track import Track
 LABEL = "published"
 
 
-def board_beside(rows: Sequence[Row], published: Sequence[Published], left_out: int = 0) -> Table:
+def board_beside(
+    rows: Sequence[Row], published: Sequence[Published], left_out: int = 0, *, brief: bool = True
+) -> Table:
     """Write a board as text, with published rows where their robust accuracy puts them.
 
     Args:
         rows: at least one, in the order of the board.
         published: of the same question, most robust first.
         left_out: how many published rows of this question are not among them.
+        brief: whether a row names its attack only where that is not AutoAttack; there always is a column without it.
     """
     table, track = board(rows), rows[0].entry.track
     if not published:
         return table
-    if any(_asked(row, track) for row in published):
-        table = _with(table, Column(key="asked", title="attack", unit="or eps", right=False))
-    lines = [_line(table, track, row) for row in published]
+    if any(_asked(row, track, brief=brief) for row in published):
+        table = _with(table, Column(key="asked", title="attack", unit="eps", right=False))
+    lines = [_line(table, track, row, brief=brief) for row in published]
     return replace(table, lines=_merged(table.lines, lines), notes=(*table.notes, *_notes(published, left_out)))
 
 
-def _asked(row: Published, track: Track) -> str:
-    """Say how the row's question is not quite the board's."""
-    attack = row.attack if row.attack != AUTOATTACK else ""
+def _asked(row: Published, track: Track, *, brief: bool) -> str:
+    """Say how the row's question is not quite the board's; not `brief`, name the attack in any case."""
+    attack = "" if brief and row.attack == AUTOATTACK else row.attack
     eps = f"eps {row.threat.eps_text}" if row.eps != track.eps else ""
     return ", ".join(filter(None, (attack, eps)))
 
@@ -47,14 +50,14 @@ def _with(table: Table, column: Column) -> Table:
     return replace(table, columns=(*table.columns[:at], column, *table.columns[at:]), lines=lines)
 
 
-def _line(table: Table, track: Track, row: Published) -> Line:
+def _line(table: Table, track: Track, row: Published, *, brief: bool) -> Line:
     decimals = numbers.decimals_for(track.n_examples)
     autoattack = row.autoattack or (row.robust if row.attack == AUTOATTACK else None)
     texts = {
         "rank": LABEL,
         "mark": marks(row),
         "recipe": _short(row),
-        "asked": _asked(row, track),
+        "asked": _asked(row, track, brief=brief),
         "model": row.architecture,
         "robust": f"{row.robust:.{decimals}f}",
         "interval": numbers.half_width(row.robust_count, decimals) if row.robust_count else "",
@@ -87,4 +90,4 @@ def _notes(published: Sequence[Published], left_out: int) -> list[Note]:
     notes += [Note(mark=mark, text=f"{how}: {MEANING[how]}.") for how, mark in MARKS.items() if how in found]
     if left_out:
         notes.append(Note(mark=f"+{left_out}", text="dense rows are left out; bench list published has them."))
-    return notes
+    return [replace(note, column="asked") for note in notes]

@@ -14,13 +14,14 @@ from rich.text import Text
 from bench.efficiency import Efficiency
 from bench.entry import Entry
 from bench.render import facts, numbers
-from bench.render.footnotes import ALARM, PARTIAL
+from bench.render.footnotes import ALARM
 from bench.render.layout import GUTTER, flow, grid, pairs
 from bench.render.letters import bar
 from bench.verdicts import Verdicts
 
 _WIDEST = 100
 _INDENT = 2
+_SHADES = {"verified": "green", "self-reported": "yellow", "partial": "yellow", "alarmed": "red"}
 
 
 def print_entry(entry: Entry, console: Console, *, seeds: Sequence[Entry] = ()) -> None:
@@ -60,11 +61,7 @@ def _title(entry: Entry) -> Text:
         Text(entry.recipe.summary),
         Text(" · ".join(facts.about(entry)), style="dim"),
     ]
-    if entry.partial:
-        asked = f"{len(entry.verdicts.letters):,} of {entry.track.n_examples:,} test images"
-        lines.append(Text(f"{PARTIAL} partial, {asked}: not ranked", style="yellow"))
-    if entry.verdicts.fatal:
-        lines.append(Text(f"{ALARM} fatal alarm: not ranked", style="red"))
+    lines += [Text(text, style=_SHADES[kind]) for kind, text in facts.badges(entry)]
     return Text("\n").join(line for line in lines if line)
 
 
@@ -86,7 +83,13 @@ def _seeds(entry: Entry, seeds: Sequence[Entry]) -> Table:
     table.add_row(*(Text(text, style="dim") for text in ("", "robust", "clean", "")))
     for one in seeds:
         cells = [numbers.percent(proportion, decimals) for proportion in (one.verdicts.robust, one.verdicts.clean)]
-        fate = f"{ALARM} not ranked" if one.verdicts.fatal else "this one" if one.seed == entry.seed else ""
+        fate = (
+            f"{ALARM} not ranked"
+            if one.standing in ("alarmed", "self-reported")
+            else "this one"
+            if one.seed == entry.seed
+            else ""
+        )
         table.add_row(Text(str(one.seed), style="dim"), *(Text(f"{cell} %") for cell in cells), Text(fate, style="dim"))
     for name, of in (("mean", fmean), ("± std", stdev)):
         rates = [[one.verdicts.robust.rate for one in seeds], [one.verdicts.clean.rate for one in seeds]]

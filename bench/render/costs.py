@@ -1,8 +1,8 @@
-"""The costs that robust accuracy is plotted against, and who is on the front of each."""
+"""The costs that robust accuracy is plotted against."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from bench.entry import Entry
@@ -52,21 +52,6 @@ def find_cost(key: str, entries: Iterable[Entry]) -> Cost:
     if key not in known:
         raise UsageError(f"Expected a cost of {', '.join(known)}, got '{key}'.{did_you_mean(key, list(known))}")
     return known[key]
-
-
-def front(points: Mapping[str, tuple[float, float]]) -> set[str]:
-    """Return the names on the Pareto front: nobody is at least as robust and as cheap, and better in one of the two.
-
-    Args:
-        points: (cost, robust accuracy) by name.
-    """
-    on_front: set[str] = set()
-    best, price = float("-inf"), 0.0
-    for name, (cost, robust) in sorted(points.items(), key=lambda item: (item[1][0], -item[1][1])):
-        if robust > best or (robust == best and cost == price):
-            on_front.add(name)
-            best, price = robust, cost
-    return on_front
 
 
 def _latency_on(machine: str) -> Callable[[Entry], float | None]:

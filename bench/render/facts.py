@@ -9,6 +9,7 @@ from typing import Any
 from bench.efficiency import Efficiency
 from bench.entry import Entry
 from bench.render import numbers
+from bench.render.footnotes import ALARM, PARTIAL, STATUS_MARKS, STATUS_TEXTS
 from bench.verdicts import Verdicts
 
 
@@ -46,6 +47,19 @@ def about(entry: Entry) -> tuple[str, ...]:
     track = entry.track
     facts = (track.name, track.dataset, str(track.threat), entry.model)
     return (*facts, f"seed {entry.seed}") if entry.seed else facts
+
+
+def badges(entry: Entry) -> list[tuple[str, str]]:
+    """Return what a reader must know first, each as (kind, sentence): a status, too few images, a fatal alarm."""
+    found = []
+    if entry.status in STATUS_MARKS:
+        found.append((str(entry.status), f"{STATUS_MARKS[entry.status]} {STATUS_TEXTS[entry.status]}"))
+    if entry.partial:
+        asked = f"{len(entry.verdicts.letters):,} of {entry.track.n_examples:,} test images"
+        found.append(("partial", f"{PARTIAL} partial, {asked}: not ranked"))
+    if entry.verdicts.fatal:
+        found.append(("alarmed", f"{ALARM} fatal alarm: not ranked"))
+    return found
 
 
 def accuracies(verdicts: Verdicts) -> list[Accuracy]:
@@ -159,7 +173,9 @@ def evidence(entry: Entry) -> Iterable[tuple[str, str]]:
         ("attack", effort.attack_forward, effort.attack_backward),
     ):
         if forward:
-            yield stage, f"{numbers.amount(forward)} images forward, {numbers.amount(backward)} backward"
+            share = effort.relative_cost if stage == "fine-tuning" else None
+            relative = f" ({numbers.ratio(share)} of adversarial training from scratch)" if share else ""
+            yield stage, f"{numbers.amount(forward)} images forward, {numbers.amount(backward)} backward{relative}"
     if effort.seconds:
         total = numbers.duration(sum(effort.seconds.values()))
         yield "time", f"{total}: " + ", ".join(f"{k} {numbers.duration(v)}" for k, v in effort.seconds.items())

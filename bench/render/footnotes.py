@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.entry import Entry
+from bench.entry import Entry, Status
 from bench.leaderboard import Cost, Row
 from bench.render import numbers
 
 PARETO, ALARM, PARTIAL, SPARSE = "◆", "!", "◐", "∅"
+STATUS_MARKS: dict[Status, str] = {"verified": "✓", "self-reported": "†"}
+STATUS_TEXTS: dict[Status, str] = {
+    "verified": "Verified: somebody else measured it again and found the same.",
+    "self-reported": "Self-reported: sent in with its evidence and not measured again, so not ranked and never ◆.",
+}
 COST_NAMES: dict[Cost, str] = {"bops": "BOPs", "macs": "MACs", "bytes": "size", "latency": "latency"}
 _RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 
@@ -52,6 +57,9 @@ def notes(rows: Sequence[Row]) -> list[Note]:
     if any(row.delta is not None for row in rows):
         text = "Robust accuracy minus that of the same model before compression, on the same images."
         found.append(Note(mark="Δ", text=text, column="delta"))
+    if any(entry.effort.relative_cost for entry in entries):
+        text = "Images that fine-tuning passes, relative to adversarial training from scratch (20 epochs, PGD-7)."
+        found.append(Note(mark="×", text=text, column="finetuning"))
     return [*found, *_latency_notes(entries), *_sparse_notes(entries), *_trust_notes(entries)]
 
 
@@ -85,7 +93,9 @@ def _sparse_notes(entries: Sequence[Entry]) -> list[Note]:
 
 
 def _trust_notes(entries: Sequence[Entry]) -> list[Note]:
-    notes = [
+    statuses = {entry.status for entry in entries}
+    notes = [Note(mark=mark, text=STATUS_TEXTS[status]) for status, mark in STATUS_MARKS.items() if status in statuses]
+    notes += [
         Note(mark=PARTIAL, text=f"{label(entry)}: {share(entry)} images, not ranked.")
         for entry in entries
         if entry.partial

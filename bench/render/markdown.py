@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from urllib.parse import quote
 
 from bench.errors import UsageError
-from bench.leaderboard import Row
+from bench.leaderboard import Row, no_collection
 from bench.render.footnotes import Note
 from bench.render.table import Column, Line, Table, board
 
 BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]+")  # what `quote` leaves as it is, slowly
 _ESCAPES = str.maketrans({letter: f"\\{letter}" for letter in "\\`*_[]<>|~#"})
 
 
+@no_collection()
 def render_markdown(boards: Mapping[str, Sequence[Row]]) -> str:
     """Write leaderboard/README.md.
 
@@ -55,12 +58,14 @@ def markdown_table(table: Table, *, base: str = "") -> str:
     # GitHub's pages are about as wide as a laptop's terminal; the facts above name the model if there is but one.
     if len({line.cells[_index(table, "model")] for line in table.lines}) == 1:
         table = table.without("model")
+    recipe, robust = _index(table, "recipe"), _index(table, "robust")
+    folder = f"{base}{quote(table.track)}/"
     rows = [
         [_heading(column) for column in table.columns],
         ["---:" if column.right else "---" for column in table.columns],
-        *([_cell(table, column, i, line, base) for i, column in enumerate(table.columns)] for line in table.lines),
+        *(_cells(line, recipe, robust, folder) for line in table.lines),
     ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([f"| {' | '.join(row)} |" for row in rows])
 
 
 def splice(text: str, table: str) -> str:
@@ -87,12 +92,15 @@ def _heading(column: Column) -> str:
     return _escape(f"{column.title} {column.unit}".strip())
 
 
-def _cell(table: Table, column: Column, index: int, line: Line, base: str) -> str:
-    text = _escape(line.cells[index])
-    if column.key == "recipe":
-        link = f"[{text}]({base}{quote(table.track)}/{quote(line.name)}.json)"
-        return link if line.standing == "ranked" else f"*{link}*"
-    return f"**{text}**" if column.key == "robust" and line.standing == "ranked" else text
+def _cells(line: Line, recipe: int, robust: int, folder: str) -> list[str]:
+    cells = [_escape(text) for text in line.cells]
+    name = line.name if _PLAIN.fullmatch(line.name) else quote(line.name)
+    cells[recipe] = f"[{cells[recipe]}]({folder}{name}.json)"
+    if line.standing == "ranked":
+        cells[robust] = f"**{cells[robust]}**"
+    else:
+        cells[recipe] = f"*{cells[recipe]}*"
+    return cells
 
 
 def _note(note: Note) -> str:

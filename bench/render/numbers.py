@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 from bench.verdicts import Proportion
 
@@ -26,6 +27,7 @@ def share(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
+@lru_cache(maxsize=4096)  # large boards repeat themselves
 def half_width(proportion: Proportion, decimals: int) -> str:
     """Write half the width of the 95 % interval: `±4.8`. The interval itself is not quite symmetric."""
     low, high = proportion.interval

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.files import locked, write_text
 from bench.leaderboard import Row
-from bench.render.html.page import render_html
+from bench.render.html.page import Beside, render_html
 from bench.render.markdown import BEGIN, render_markdown, sections, splice
 
 
@@ -30,9 +30,11 @@ def write_pages(boards: Mapping[str, Sequence[Row]], board: Path, *, check: bool
     return _write(pages, board, check=check)
 
 
-def write_html(boards: Mapping[str, Sequence[Row]], board: Path, *, check: bool = False) -> list[Path]:
-    """Write `board`/index.html; arguments and answer as above."""
-    return _write({board / "index.html": render_html(boards)}, board, check=check)
+def write_html(
+    boards: Mapping[str, Sequence[Row]], board: Path, published: Beside | None = None, *, check: bool = False
+) -> list[Path]:
+    """Write `board`/index.html; arguments and answer as above and as of `render_html`."""
+    return _write({board / "index.html": render_html(boards, published)}, board, check=check)
 
 
 def write_page(text: str, path: Path, *, check: bool = False) -> list[Path]:

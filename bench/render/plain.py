@@ -17,13 +17,13 @@ BOARD = (
     "track", "rank", "pareto", "status", "name", "recipe", "model", "seeds", "images", "robust", "robust_std",
     "robust_low", "robust_high", "autoattack", "clean", "delta", "bops", "macs", "parameters", "nonzeros", "bytes",
     "latency_ms", "latency_ratio", "machine", "alarms",
-    "attack", "eps", "source",
+    "attack", "eps", "source", "finetune_relative_cost",
 )  # fmt: skip
 COMPARISON = (
-    "key", "name", "dataset", "norm", "eps", "attack", "images", "robust", "robust_low", "robust_high", "autoattack",
-    "clean", "clean_low", "clean_high", "difference", "difference_low", "difference_high", "test", "p", "only_first",
-    "only_this", "unlike", "macs", "bops", "parameters", "bytes", "latency_ms", "macs_ratio", "bops_ratio",
-    "parameters_ratio", "bytes_ratio", "latency_ratio",
+    "key", "name", "status", "dataset", "norm", "eps", "attack", "images", "robust", "robust_low", "robust_high",
+    "autoattack", "clean", "clean_low", "clean_high", "difference", "difference_low", "difference_high", "test", "p",
+    "only_first", "only_this", "unlike", "macs", "bops", "parameters", "bytes", "latency_ms", "macs_ratio",
+    "bops_ratio", "parameters_ratio", "bytes_ratio", "latency_ratio",
 )  # fmt: skip
 PUBLISHED = (
     "name", "method", "dataset", "norm", "eps", "stated_eps", "architecture", "compression", "pruning_ratio",
@@ -59,6 +59,7 @@ def board_json(rows: Sequence[Row]) -> list[Record]:
             "rank": row.rank,
             "pareto": row.pareto,
             "delta": row.delta,
+            "finetune_relative_cost": row.entry.effort.relative_cost,
             "robust_mean": row.robust_mean,
             "robust_std": row.robust_std,
             "seeds": [entry.seed for entry in row.seeds],
@@ -82,7 +83,7 @@ def _board_record(track: str, row: Row) -> Record:
         "track": track,
         "rank": row.rank,
         "pareto": row.pareto,
-        "status": "alarmed" if verdicts.fatal else "partial" if entry.partial else entry.status,
+        "status": entry.status if entry.ranked else entry.standing,
         "name": entry.name,
         "recipe": entry.recipe.name,
         "model": entry.model,
@@ -107,6 +108,7 @@ def _board_record(track: str, row: Row) -> Record:
         "attack": " + ".join(verdicts.attacks),
         "eps": str(entry.track.eps),
         "source": "",
+        "finetune_relative_cost": entry.effort.relative_cost,
     }
 
 
@@ -155,7 +157,8 @@ def _contender(one: Contender) -> Record:
         "key": one.key, "name": one.name, "published": isinstance(one.row, Published), "dataset": one.dataset,
         "norm": one.threat.norm, "eps": str(one.threat.eps), "attack": one.attack, "images": one.n,
         "robust": _figure(one.robust), "autoattack": _figure(one.autoattack), "clean": _figure(one.clean),
-        "outcomes": counts, "efficiency": one.efficiency.model_dump(mode="json") if one.efficiency else None,
+        "status": one.status, "outcomes": counts,
+        "efficiency": one.efficiency.model_dump(mode="json") if one.efficiency else None,
     }  # fmt: skip
 
 
@@ -172,8 +175,9 @@ def comparison_records(comparison: Comparison) -> list[Record]:
 
 def _flat(first: Contender, one: Contender, difference: Difference | None) -> Record:
     record: Record = {
-        "key": one.key, "name": one.name, "dataset": one.dataset, "norm": one.threat.norm, "eps": str(one.threat.eps),
-        "attack": one.attack, "images": one.n, "autoattack": one.autoattack.percent if one.autoattack else None,
+        "key": one.key, "name": one.name, "status": one.status, "dataset": one.dataset, "norm": one.threat.norm,
+        "eps": str(one.threat.eps), "attack": one.attack, "images": one.n,
+        "autoattack": one.autoattack.percent if one.autoattack else None,
     }  # fmt: skip
     for name, figure in (("robust", one.robust), ("clean", one.clean)):
         low, high = figure.interval if figure and figure.interval else (None, None)

@@ -89,41 +89,47 @@ def print_published_row(row: Published, console: Console) -> None:
     console.print(Text(row.method, style="bold").append(f"  {row.name}", style="not bold dim"))
     console.print(Text("published, not measured here", style="yellow"))
     console.print()
-    console.print(pairs((Text(name, style="dim"), text) for name, text in _facts(row)))
+    console.print(pairs((Text(name, style="dim"), _styled(name, text)) for name, text in published_facts(row)))
     console.print()
 
 
-def _facts(row: Published) -> Iterable[tuple[str, Text]]:
-    yield "robust", Text(f"{row.robust} %", style="bold").append(_interval(row), style="not bold dim")
+def published_facts(row: Published) -> Iterable[tuple[str, str]]:
+    """Yield what is known about a row, as pairs of a heading and a text: for the terminal and for the page."""
+    yield "robust", f"{row.robust} %" + _interval(row)
     if row.autoattack is not None:
-        yield "AutoAttack", Text(f"{row.autoattack} %")
+        yield "AutoAttack", f"{row.autoattack} %"
     if row.claim is not None:
-        yield "claimed", Text(f"{row.claim} %")
-    yield "clean", Text(numbers.UNKNOWN if row.clean is None else f"{row.clean} %", style="bold")
+        yield "claimed", f"{row.claim} %"
+    yield "clean", numbers.UNKNOWN if row.clean is None else f"{row.clean} %"
     stated = f" (the source: {row.stated_eps})" if row.stated_eps else ""
-    yield "question", Text(f"{row.dataset} · {row.threat}{stated}")
+    yield "question", f"{row.dataset} · {row.threat}{stated}"
     images = f"{row.n_examples:,} test images" if row.n_examples else "number of images not stated"
-    yield "attack", Text(f"{row.attack}, {images}")
-    if row.stated_attack:
-        yield "", Text(f"the source: {row.stated_attack}", style="dim")
-    yield "network", Text(row.architecture)
-    yield "compression", Text(str(row.compression))
-    if row.stated_compression:
-        yield "", Text(f"the source: {row.stated_compression}", style="dim")
-    extra = {True: "yes", False: "no", None: "not stated"}[row.extra_data]
-    yield "extra data", Text(extra)
+    yield "attack", f"{row.attack}, {images}" + _stated(row.stated_attack)
+    yield "network", row.architecture
+    yield "compression", str(row.compression) + _stated(row.stated_compression)
+    yield "extra data", {True: "yes", False: "no", None: "not stated"}[row.extra_data]
     for how in row.obtained:
-        urgent = "yellow" if how in MARKS else ""
-        yield "obtained", Text(how, style=urgent).append(f": {MEANING[how]}", style="not bold dim")
-    if row.note:
-        yield "note", Text(row.note)
-    for name, text in (("source", row.source), ("paper", row.paper), ("venue", row.venue)):
+        yield "obtained", f"{how}: {MEANING[how]}"
+    for name, text in (("note", row.note), ("source", row.source), ("paper", row.paper), ("venue", row.venue)):
         if text:
-            yield name, Text(text)
+            yield name, text
+
+
+def _stated(words: str | None) -> str:
+    return f" (the source: {words})" if words else ""
+
+
+def _styled(name: str, text: str) -> Text:
+    styled = Text(text)
+    if name in ("robust", "clean"):
+        styled.highlight_regex(r"^\S+ %", "bold")
+    if name == "obtained" and text.partition(":")[0] in MARKS:
+        styled.highlight_regex(r"^[\w-]+", "yellow")
+    return styled
 
 
 def _interval(row: Published) -> str:
     if row.robust_count is None:
         return ""
     low, high = (f"{100 * bound:.2f}" for bound in row.robust_count.interval)
-    return f"  {low} to {high} with 95 % confidence"
+    return f", {low} to {high} with 95 % confidence"

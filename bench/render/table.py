@@ -7,12 +7,25 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from bench.entry import Entry
+from bench.entry import Standing as OfEntry
 from bench.leaderboard import Row
 from bench.render import numbers
-from bench.render.footnotes import ALARM, PARETO, PARTIAL, SPARSE, Note, machines, name_of, notes, raised, share
+from bench.render.footnotes import (
+    ALARM,
+    PARETO,
+    PARTIAL,
+    SPARSE,
+    STATUS_MARKS,
+    Note,
+    machines,
+    name_of,
+    notes,
+    raised,
+    share,
+)
 from bench.threat_model import ThreatModel
 
-Standing = Literal["ranked", "partial", "alarmed", "published"]
+Standing = OfEntry | Literal["published"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +110,7 @@ def board(rows: Sequence[Row]) -> Table:
     """
     entries = [row.entry for row in rows]
     columns = [*_standings(rows), *_accuracies(rows), *_costs(entries), *_flags(entries)]
+    texts = zip(*(cells for _, cells in columns), strict=True)
     return Table(
         track=entries[0].track.name,
         about=entries[0].track.about,
@@ -105,12 +119,12 @@ def board(rows: Sequence[Row]) -> Table:
         lines=tuple(
             Line(
                 name=row.entry.name,
-                cells=tuple(cells[i] for _, cells in columns),
-                standing=_standing(row.entry),
+                cells=cells,
+                standing=row.entry.standing,
                 pareto=row.pareto,
                 robust=100 * row.robust_mean,
             )
-            for i, row in enumerate(rows)
+            for row, cells in zip(rows, texts, strict=True)
         ),
         notes=tuple(notes(rows)),
     )
@@ -121,10 +135,6 @@ def _facts(entries: Sequence[Entry]) -> tuple[str, ...]:
     facts = [track.dataset, str(ThreatModel(norm=track.norm, eps=track.eps)), f"{track.n_examples:,} test images"]
     models = {entry.model for entry in entries}
     return (*facts, models.pop()) if len(models) == 1 else tuple(facts)
-
-
-def _standing(entry: Entry) -> Standing:
-    return "alarmed" if entry.verdicts.fatal else "partial" if entry.partial else "ranked"
 
 
 _Cells = tuple[Column, list[str]]
@@ -146,7 +156,8 @@ def _standings(rows: Sequence[Row]) -> list[_Cells]:
 def _mark(row: Row) -> str:
     alarmed = ALARM if row.entry.verdicts.alarms else ""
     sparse = SPARSE if row.entry.efficiency.compressed_bytes is not None else ""
-    return (PARETO if row.pareto else "") + sparse + (PARTIAL if row.entry.partial else "") + alarmed
+    partial = PARTIAL if row.entry.partial else ""
+    return (PARETO if row.pareto else "") + sparse + STATUS_MARKS.get(row.entry.status, "") + partial + alarmed
 
 
 def _accuracies(rows: Sequence[Row]) -> list[_Cells]:
@@ -191,8 +202,19 @@ def _costs(entries: Sequence[Entry]) -> list[_Cells]:
         (Column(key="bytes", title="size", unit=bytes_unit, drop=8), sizes),
         (Column(key="latency", title="latency", unit="/ parent", drop=9), _latencies(entries)),
         (Column(key="macs", title="MACs", unit=macs_unit, drop=13), macs),
+        *_finetuning(entries),
         (Column(key="parameters", title="params", unit=parameters_unit, drop=14), parameters),
     ]
+
+
+def _finetuning(entries: Sequence[Entry]) -> list[_Cells]:
+    """Write what fine-tuning cost; a board on which nothing is known of it has no such column."""
+    shares = [entry.effort.relative_cost for entry in entries]
+    if not any(shares):
+        return []
+    known = iter(numbers.level([share for share in shares if share]))
+    texts = [f"×{next(known)}" if share else numbers.UNKNOWN if share is None else "0" for share in shares]
+    return [(Column(key="finetuning", title="fine-tuning", unit="/ scratch", drop=12), texts)]
 
 
 def _latencies(entries: Sequence[Entry]) -> list[str]:
@@ -212,6 +234,7 @@ def _latencies(entries: Sequence[Entry]) -> list[str]:
 def _flags(entries: Sequence[Entry]) -> list[_Cells]:
     texts = []
     for entry in entries:
+        status = [entry.status] if entry.status == "self-reported" else []
         partial = [share(entry)] if entry.partial else []
-        texts.append(", ".join(partial + [f"{ALARM} {alarm.name}" for alarm in entry.verdicts.alarms]))
+        texts.append(", ".join(status + partial + [f"{ALARM} {alarm.name}" for alarm in entry.verdicts.alarms]))
     return [(Column(key="flags", title="flags", right=False, drop=11), texts)] if any(texts) else []

@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from bench.leaderboard import Row
-from bench.render.footnotes import ALARM, PARETO, PARTIAL, Note
+from bench.render.footnotes import ALARM, PARETO, PARTIAL, STATUS_MARKS, Note
 from bench.render.layout import GUTTER, pairs
 from bench.render.table import Line, Table, board
 
@@ -20,7 +20,7 @@ _ROOMY_NAME, _ROOMY_PUBLISHED = 28, 42
 _POINTER = "▸"
 _RULE = box.Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
 _SHADES = {"clean": "", "interval": "dim", "model": "dim", "macs": "dim", "parameters": "dim", "rank": "dim"}
-_MARKS = {PARETO: "cyan", PARTIAL: "yellow", ALARM: "red"}
+_MARKS = {PARETO: "cyan", PARTIAL: "yellow", ALARM: "red", STATUS_MARKS["self-reported"]: "yellow"}
 
 
 def print_board(rows: Sequence[Row], console: Console, *, highlight: str | None = None) -> None:

@@ -1,30 +1,10 @@
-"""Costs of entries, and the front of each."""
-
-import random
+"""Costs of entries."""
 
 import pytest
 from factories import make_entry
 
 from bench.errors import UsageError
-from bench.render.costs import costs, find_cost, front
-
-
-def test_front_is_what_the_definition_says():
-    dice = random.Random(0)
-    for _ in range(200):
-        points = {str(i): (dice.randint(0, 6), dice.randint(0, 6)) for i in range(dice.randint(0, 12))}
-        beaten = {
-            name
-            for name, (cost, robust) in points.items()
-            if any(c <= cost and r >= robust and (c, r) != (cost, robust) for c, r in points.values())
-        }
-        assert front(points) == set(points) - beaten
-
-
-def test_the_front_is_that_of_the_board(rows):
-    ranked = {row.entry.name: row for row in rows if row.rank is not None}
-    points = {n: (row.entry.efficiency.bops, row.entry.verdicts.robust.rate) for n, row in ranked.items()}
-    assert front(points) == {name for name, row in ranked.items() if row.pareto}
+from bench.render.costs import costs, find_cost
 
 
 def test_latencies_of_two_machines_are_two_costs():

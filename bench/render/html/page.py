@@ -10,42 +10,65 @@ from importlib import resources
 from string import Template
 from urllib.parse import quote
 
-from bench.leaderboard import Row
+from bench.leaderboard import Row, no_collection
+from bench.published import Published
+from bench.render.beside import board_beside
 from bench.render.footnotes import ALARM, PARETO, Note
 from bench.render.html.data import order, page_data
-from bench.render.table import Column, Line, Table, board
+from bench.render.table import Column, Line, Table
 
 _UNTITLED = {"mark": f'<span aria-hidden="true">{PARETO}</span><span class="hidden">marks</span>'}
-_CLASSES = {"robust": "r", "model": "n"}
-_WHY = {"partial": "partial, not ranked", "alarmed": "fatal alarm, not ranked"}
+_CLASSES = {"robust": "r", "model": "n", "asked": "l k"}
+_WHY = {
+    "partial": "partial, not ranked",
+    "alarmed": "fatal alarm, not ranked",
+    "self-reported": "self-reported, not ranked",
+}
+_SCRIPTS = (
+    "record", "elements", "state", "table", "filters", "plot", "marks", "pointer", "letters", "panel", "theme", "app",
+)  # fmt: skip
+"""The files of the one script, in order: each uses what stands above it, and only functions what stands below."""
+
+Beside = Mapping[str, tuple[Sequence[Published], int]]
+"""By the track's name: published rows of its question, and how many more there are."""
 
 # Until the script has chosen what to show, a browser lays out no more rows of a long board than it will (style.css).
 _EARLY = 'document.documentElement.classList.add("early");'
 
 
-def render_html(boards: Mapping[str, Sequence[Row]]) -> str:
+@no_collection()
+def render_html(boards: Mapping[str, Sequence[Row]], published: Beside | None = None) -> str:
     """Write leaderboard/index.html.
 
     Args:
         boards: rows by the track's name; tracks without rows are left out.
+        published: what stands among our rows when the reader asks for it.
 
     Guarantees:
         The same boards give the same text: no date, no place.
         The page asks nobody for anything: styles, script and data stand in it, and its own policy forbids the rest.
     """
     boards = {track: boards[track] for track in sorted(boards) if boards[track]}
-    tables = {track: board(rows) for track, rows in boards.items()}
-    numbers = order(boards)
-    style, script = _asset("style.css"), _asset("app.js")
+    beside = {track: (published or {}).get(track, ((), 0)) for track in boards}
+    tables = {track: board_beside(rows, *beside[track], brief=False) for track, rows in boards.items()}
+    theirs = {track: rows for track, (rows, _) in beside.items()}
+    numbers = order(boards, theirs)
+    sources = {row.name: row.source for rows in theirs.values() for row in rows}
+    style, script = _asset("style.css"), script_text()
     return Template(_asset("page.html")).substitute(
         policy=escape(_policy([style], [_EARLY, script])),
         style=style,
         early=_EARLY,
         script=script,
         summary=_summary(boards),
-        sections="\n".join(_section(table, numbers) for table in tables.values()) or "<p>No entries yet.",
-        data=page_data(boards, tables),
+        sections="\n".join(_section(table, numbers, sources) for table in tables.values()) or "<p>No entries yet.",
+        data=page_data(boards, tables, theirs),
     )
+
+
+def script_text() -> str:
+    """Return the page's script: its files, one after the other."""
+    return "\n\n".join(_asset(f"script/{name}.js") for name in _SCRIPTS)
 
 
 def _asset(name: str) -> str:
@@ -76,15 +99,15 @@ def _summary(boards: Mapping[str, Sequence[Row]]) -> str:
     return f"{n:,} {'entry' if n == 1 else 'entries'} on {len(boards)} track{'s' * (len(boards) != 1)}"
 
 
-def _section(table: Table, numbers: Mapping[tuple[str, str], int]) -> str:
+def _section(table: Table, numbers: Mapping[tuple[str, str], int], sources: Mapping[str, str]) -> str:
     track = escape(table.track)
     one_model = len(table.facts) > 3
     shown = table.without("model") if one_model else table
     about = [escape(table.about.rstrip(".") + ".")] if table.about else []
     intro = " ".join([*about, f"<span>{escape(' · '.join(table.facts))}</span>"])
-    rows = "row" if len(table.lines) == 1 else "rows"
+    ours = sum(line.standing != "published" for line in table.lines)
     headings = "".join(map(_heading, shown.columns))
-    lines = "\n".join(_row(shown, line, numbers.get((table.track, line.name))) for line in shown.lines)
+    lines = "\n".join(_row(shown, line, numbers[table.track, line.name], sources) for line in shown.lines)
     notes = "".join(map(_note, table.notes))
     return f"""<section data-track="{track}" aria-labelledby="h-{track}">
 <h2 id="h-{track}">{track}</h2>
@@ -92,7 +115,7 @@ def _section(table: Table, numbers: Mapping[tuple[str, str], int]) -> str:
 <div class="plot"></div>
 <div class="scroll" tabindex="0" role="region" aria-label="Table of {track}">
 <table>
-<caption>{len(table.lines):,} {rows}, the most robust first</caption>
+<caption>{ours:,} row{"s" * (ours != 1)}, the most robust first</caption>
 <thead><tr>{headings}</thead>
 <tbody>
 {lines}
@@ -106,31 +129,30 @@ def _section(table: Table, numbers: Mapping[tuple[str, str], int]) -> str:
 def _heading(column: Column) -> str:
     name = escape(column.title) or _UNTITLED.get(column.key, f'<span class="hidden">{escape(column.key)}</span>')
     unit = f" <small>{escape(column.unit)}</small>" if column.unit else ""
-    return f'<th scope="col" data-key="{escape(column.key)}"{"" if column.right else " class=l"}>{name}{unit}'
+    kind = ' class="l k"' if column.key == "asked" else "" if column.right else " class=l"
+    return f'<th scope="col" data-key="{escape(column.key)}"{kind}>{name}{unit}'
 
 
-def _row(table: Table, line: Line, number: int | None) -> str:
+def _row(table: Table, line: Line, number: int, sources: Mapping[str, str]) -> str:
     cells = zip(table.columns, line.cells, strict=True)
-    # Only rows of our own have a number, a file and a panel; published ones have neither.
-    href = "" if number is None else f"{quote(table.track)}/{quote(line.name)}.json"
-    known = "" if number is None else f" data-e={number}"
-    standing = "" if line.standing == "ranked" else f' class="{escape(line.standing)}"'
-    return f"<tr{known}{standing}>{''.join(_cell(column, text, line, href) for column, text in cells)}"
+    published = line.standing == "published"
+    # Without the script a name leads to the entry's file; published rows stay hidden until the reader asks for them.
+    href = escape(sources[line.name]) if published else f"{quote(table.track)}/{quote(line.name)}.json"
+    standing = "" if line.standing == "ranked" else f" class={line.standing}{' hidden' * published}"
+    return f"<tr data-e={number}{standing}>{''.join(_cell(column, text, line, href) for column, text in cells)}"
 
 
 def _cell(column: Column, text: str, line: Line, href: str) -> str:
     """Write a cell; optional end tags are left out to save bytes."""
     shown = escape(text)
     if column.key == "recipe":
-        # Without the script the name leads to the entry's file.
-        name = f'<a href="{href}">{shown}</a>' if href else shown
         why = f' <span class="hidden">({_WHY[line.standing]})</span>' if line.standing in _WHY else ""
-        return f'<th scope="row" class=l>{name}{why}'
+        return f'<th scope="row" class=l><a href="{href}">{shown}</a>{why}'
     if column.key == "mark":
         shown = shown.replace(PARETO, f"<i>{PARETO}</i>")
         return f'<td class="m w">{shown}' if ALARM in text else f"<td class=m>{shown}"
     kind = _CLASSES.get(column.key, "" if column.right else "l")
-    return f"<td class={kind}>{shown}" if kind else f"<td>{shown}"
+    return f'<td class="{kind}">{shown}' if " " in kind else f"<td class={kind}>{shown}" if kind else f"<td>{shown}"
 
 
 def _note(note: Note) -> str:
@@ -138,4 +160,5 @@ def _note(note: Note) -> str:
     if note.mark == PARETO:
         # The script names another cost here when the reader chooses one.
         text = text.replace("BOPs", '<span class="cost">BOPs</span>', 1)
-    return f"<li><b>{escape(note.mark)}</b> <span>{text}</span>"
+    asked = " class=k" if note.column == "asked" else ""
+    return f"<li{asked}><b>{escape(note.mark)}</b> <span>{text}</span>"

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
-from bench.entry import Entry
+from bench.compression import Compression, Kind
+from bench.entry import UNTUNED, Entry
 from bench.errors import UsageError
 from bench.leaderboard import Row
+from bench.ranking import front
 from bench.registry import did_you_mean
-from bench.render.costs import find_cost, front
-from bench.render.facets import ADVERSARIAL, CLEAN, NO_FINETUNING, Facets, facets
+from bench.render.costs import find_cost
 from bench.render.footnotes import label
 from bench.verdicts import Proportion
 
 QUIET = -1
 """The grey style, for points that others are compared with."""
-FINETUNING = {NO_FINETUNING: "no fine-tuning", CLEAN: "clean fine-tuning", ADVERSARIAL: "adversarial fine-tuning"}
-_SHARES = ("channels pruned", "weights pruned", "low rank")
+FINETUNING = {UNTUNED: "no fine-tuning", "clean": "clean fine-tuning", "adversarial": "adversarial fine-tuning"}
+_SHARES: dict[Kind, str] = {
+    "structured": "channels removed [%]", "unstructured": "weights set to zero [%]", "low-rank": "MACs removed [%]",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +91,12 @@ def pareto(boards: Mapping[str, Sequence[Row]], cost: str = "bops") -> list[Pane
         chosen = find_cost(cost, entries)
         values = {entry.name: value for entry in entries if (value := chosen.of(entry))}
         entries = [entry for entry in entries if entry.name in values]
-        best = front({entry.name: (values[entry.name], entry.verdicts.robust.rate) for entry in entries})
-        points = {entry.name: _point(label(entry), values[entry.name], entry.verdicts.robust) for entry in entries}
+        on = front([(entry.verdicts.robust.count, values[entry.name], None) for entry in entries])
+        points = [_point(label(entry), values[entry.name], entry.verdicts.robust) for entry in entries]
+        best, others = (list(compress(points, mask)) for mask in (on, [not one for one in on]))
         lines = [
-            _line("ranked", [points[name] for name in points if name not in best], style=QUIET, joined=False),
-            _line("Pareto front", [points[name] for name in best], style=0, joined="steps"),
+            _line("ranked", others, style=QUIET, joined=False),
+            _line("Pareto front", best, style=0, joined="steps"),
         ]
         unit = {"bops": " of one prediction", "macs": " of one prediction", "bytes": " [B]"}.get(cost, " [ms]")
         panels.append(
@@ -114,7 +119,7 @@ def compression(boards: Mapping[str, Sequence[Row]], cost: str = "") -> list[Pan
     """
     panels = []
     for track, rows in boards.items():
-        done = [(row.entry, facets(row.entry.recipe.steps)) for row in rows if not row.entry.verdicts.fatal]
+        done = [(row.entry, row.entry.recipe.compression) for row in rows if _drawable(row.entry)]
         kinds = sorted({does.kinds[0] for _, does in done if len(does.kinds) == 1 and does.levels})
         for model in sorted({entry.model for entry, _ in done}):
             ours = [(entry, does) for entry, does in done if entry.model == model]
@@ -129,7 +134,7 @@ def eps(boards: Mapping[str, Sequence[Row]], cost: str = "") -> list[Panel]:
     for rows in boards.values():
         for row in rows:
             entry, track = row.entry, row.entry.track
-            if not entry.verdicts.fatal:
+            if _drawable(entry):
                 lines = found.setdefault((track.dataset, track.norm), {})
                 points = lines.setdefault((entry.recipe.name, entry.model), [])
                 points.append(_point(label(entry), float(track.eps), entry.verdicts.robust))
@@ -172,26 +177,30 @@ def figure(kind: str, boards: Mapping[str, Sequence[Row]], cost: str = "bops") -
     return FIGURES[kind](boards, cost)
 
 
-def _by_level(done: Sequence[tuple[Entry, Facets]], track: str, model: str, kind: str) -> Panel:
+def _drawable(entry: Entry) -> bool:
+    """Partial entries are drawn, with their wide intervals; what nobody should believe yet is not."""
+    return not entry.verdicts.fatal and entry.status != "self-reported"
+
+
+def _by_level(done: Sequence[tuple[Entry, Compression]], track: str, model: str, kind: Kind) -> Panel:
     shares = kind in _SHARES
     lines = []
     for style, (finetuning, name) in enumerate(FINETUNING.items()):
         levels = [
             (entry, (100 if shares else 1) * does.levels[kind])
             for entry, does in done
-            if does.finetuning == finetuning and does.kinds == (kind,) and kind in does.levels
+            if entry.recipe.finetuning == finetuning and does.kinds == (kind,) and kind in does.levels
         ]
         if levels:
-            whole = [entry for entry, does in done if does.finetuning == finetuning and not does.kinds]
+            whole = [entry for entry, does in done if entry.recipe.finetuning == finetuning and not does.kinds]
             levels += [(entry, 0 if shares else 32) for entry in whole]
         for what in ("robust", "clean"):
             points = [_point(label(entry), x, getattr(entry.verdicts, what)) for entry, x in levels]
             lines.append(_line(f"{what}, {name}", _mean(points), style=style, dashed=what == "clean"))
     xs = {point.x for line in lines for point in line.points}
-    x_labels = {"channels pruned": "channels removed [%]", "weights pruned": "weights set to zero [%]"}
     return Panel(
         title=f"{track}, {model}",
-        x_label=x_labels.get(kind, "MACs removed [%]") if shares else "bits of a weight",
+        x_label=_SHARES.get(kind, "bits of a weight"),
         lines=tuple(line for line in lines if line.points),
         log_x=not shares,
         reverse_x=not shares,

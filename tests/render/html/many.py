@@ -1,11 +1,13 @@
 """Boards with hundreds of made-up rows, no two alike: for the page's size and speed."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 from factories import make_entry, make_letters, make_rows
 
 from bench.leaderboard import Row, rank
+from bench.published import Published
 from bench.verdicts import Alarm
 
 MODELS = ("bench:digits-cnn", "bench:conv8", "robustbench:cifar10/Linf/Carmon2019Unlabeled", "autoattack:resnet18")
@@ -13,25 +15,54 @@ MACHINES = ("AMD EPYC 9354, 8 cores, avx512_vnni", "Intel Xeon 8480+, 16 cores, 
 EVIDENCE = "{} of 400 images fell to Square alone, after every gradient attack had failed"
 
 
-def make_boards(n: int, *, tracks: int = 3) -> dict[str, list[Row]]:
-    """Spread `n` rows over tracks; what ranks them is not what is tried here, so that no test compares n² pairs."""
-    rows = [_row(i, f"made-up-{i % tracks}-v1") for i in range(n)]
+def make_boards(rows: int, *, tracks: int = 3, n: int = 400) -> dict[str, list[Row]]:
+    """Spread rows of `n` letters over tracks; their ranks are not tried here, so that no test compares all pairs."""
+    made = [_row(i, f"made-up-{i % tracks}-v1", n) for i in range(rows)]
     boards = {
-        f"made-up-{t}-v1": [row for row in rows if row.entry.track.name == f"made-up-{t}-v1"] for t in range(tracks)
+        f"made-up-{t}-v1": [row for row in made if row.entry.track.name == f"made-up-{t}-v1"] for t in range(tracks)
     }
     return {track: _placed(rows) for track, rows in boards.items()}
 
 
 def small_boards() -> dict[str, list[Row]]:
-    """One board with everything on it, and one with three rows of another model."""
+    """One board with everything on it, and one with three rows of another model, one of each status."""
     others = [
-        make_entry(f"prune{i}0", make_letters(i / 20), track="other-v1", model="bench:conv8", width=1 / i)
-        for i in (2, 3, 5)
+        make_entry(f"prune{i}0", make_letters(i / 20), track="other-v1", model="bench:conv8", width=1 / i).model_copy(
+            update={"status": status}
+        )
+        for i, status in ((2, "measured"), (3, "verified"), (5, "self-reported"))
     ]
     return {"made-up-v1": make_rows(), "other-v1": rank(others)}
 
 
-def _row(i: int, track: str) -> Row:
+def small_published() -> dict[str, tuple[Sequence[Published], int]]:
+    """Make published rows for the first of the small boards: one above all of ours, one in the middle, one below."""
+    return {
+        "made-up-v1": (
+            [
+                make_published("digits-linf-Best2024", 70.1, attack="AutoAttack", n_examples=1000),
+                make_published("digits-middling-sparse90", 55.2, attack="PGD-20", eps="3/20", sparsity=0.9),
+                make_published("digits-weak-quant4", 12.5, attack="AutoAttack", eps="0.149", weight_bits=4),
+            ],
+            2,
+        )
+    }
+
+
+def make_published(name: str, robust: float, *, attack: str, **told: object) -> Published:
+    """Make a published row on the digits; `sparsity` and `weight_bits` say how it was compressed."""
+    kinds = {"sparsity": "unstructured", "weight_bits": "quantised"}
+    level = {key: told.pop(key) for key in kinds if key in told}
+    record = {
+        "name": name, "method": name.split("-")[1], "dataset": "digits", "norm": "Linf", "eps": "0.15",
+        "architecture": "SomeNet-18", "robust": str(robust), "clean": "93.1", "attack": attack,
+        "compression": {"kinds": [kinds[key] for key in level], **level},
+        "source": f"https://example.org/{name}", "obtained": ["plot"], **told,
+    }  # fmt: skip
+    return Published.model_validate(record)
+
+
+def _row(i: int, track: str, n: int) -> Row:
     dice = random.Random(i)
     width = dice.uniform(0.1, 1)
     bits = dice.choice((32, 8, 8, 4, 2))
@@ -40,8 +71,8 @@ def _row(i: int, track: str) -> Row:
     alarm = Alarm(name="square-beats-white-box", fatal=i % 50 == 0, evidence=EVIDENCE.format(i))
     entry = make_entry(
         "-".join(filter(None, words)),
-        make_letters(robust, min(0.99, robust + dice.uniform(0.1, 0.4))),
-        n_examples=400 if i % 40 else 1000,
+        make_letters(robust, min(0.99, robust + dice.uniform(0.1, 0.4)), n=n),
+        n_examples=n if i % 40 else n + 600,
         track=track,
         model=dice.choice(MODELS),
         seed=i,

@@ -8,7 +8,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from many import make_boards, small_boards
+from many import make_boards, small_boards, small_published
 
 from bench.render.html.page import render_html
 
@@ -36,13 +36,19 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """A small board, a big one and a long one, served from this machine."""
+def folder(tmp_path_factory):
+    """A small board, the same with published rows, a big one and a long one."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "small.html").write_text(render_html(small_boards()), encoding="utf-8")
+    (folder / "beside.html").write_text(render_html(small_boards(), small_published()), encoding="utf-8")
     (folder / "big.html").write_text(render_html(make_boards(500)), encoding="utf-8")
-
     (folder / "long.html").write_text(render_html(make_boards(300, tracks=1)), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(folder):
+    """The folder, served from this machine."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *arguments):
@@ -72,12 +78,8 @@ def visit(browser, site):
 
     yield go
     assert complaints == []
-    assert {re.sub("#.*", "", url) for url in requests if not url.startswith("data:")} <= {
-        "about:blank",
-        f"{site}/small.html",
-        f"{site}/big.html",
-        f"{site}/long.html",
-    }
+    asked = {re.sub("#.*", "", url) for url in requests if not url.startswith("data:")}
+    assert asked <= {"about:blank", *(f"{site}/{name}.html" for name in ("small", "beside", "big", "long", "huge"))}
     context.close()
 
 
@@ -142,7 +144,7 @@ def test_filters_and_search(visit):
     page.get_by_label("Base model").select_option("bench:conv8")
     assert (names(page), len(names(page, "other-v1"))) == ([], 3)
     page.get_by_role("button", name="Clear").click()
-    page.get_by_label("Compression").select_option("channels pruned")
+    page.get_by_label("Compression").select_option("structured")
     assert names(page) == ["prune50-advft", "prune50-quant8-advft"]
     page.locator("select[name=track]").select_option("other-v1")
     assert page.locator("section[data-track=made-up-v1]").is_hidden()
@@ -310,3 +312,128 @@ def test_the_tables_are_there_without_javascript(browser, site):
     assert page.locator("form").is_hidden()
     assert page.locator("noscript").inner_text().startswith("Sorting, filters, plots")
     context.close()
+
+
+def test_published_rows_stand_among_ours_when_asked_for(visit):
+    page = visit("beside.html")
+    ours = names(page)
+    assert len(ours) == 9
+    headings = page.locator("section[data-track=made-up-v1] th[data-key=asked]")
+    assert headings.is_hidden()
+    page.get_by_label("Published rows").check()
+    state(page, "#published=1")
+    shown = names(page)
+    assert [name for name in shown if name in ours] == ours
+    assert shown[0] == "Best2024"
+    assert shown.index("quant8") < shown.index("middling-sparse90") < shown.index("prune50-advft")
+    first = page.locator("section[data-track=made-up-v1] tbody tr:not([hidden])").first
+    for text in ("published", "AutoAttack", "70.1", "93.1"):
+        assert text in first.inner_text()
+    grey, ink = (
+        page.locator(f"section[data-track=made-up-v1] tr{which} td.r").first.evaluate(
+            "it => getComputedStyle(it).color"
+        )
+        for which in (".published", ":not(.published):not(.alarmed):not(.partial)")
+    )
+    assert grey != ink
+    assert headings.is_visible()
+    notes = page.locator("section[data-track=made-up-v1] .notes").inner_text()
+    assert "not measured here: no rank, never ◆" in notes
+    page.get_by_label("Pareto front only").check()
+    assert names(page) == ["quant8-advft", "prune50-quant8-advft"]
+    page.reload()
+    assert page.get_by_label("Published rows").is_checked()
+    page.get_by_role("button", name="Clear").click()
+    assert names(page) == ours
+
+
+def test_published_rows_are_on_the_plot_and_have_a_panel(visit):
+    page = visit("beside.html", state="published=1")
+    place = re.match(r"M([\d.]+) ([\d.]+)", page.locator(f"{PLOT} path.beside").get_attribute("d"))
+    frame = page.locator(PLOT).bounding_box()
+    page.mouse.click(frame["x"] + float(place[1]) + 4, frame["y"] + float(place[2]))
+    text = page.locator(PANEL).inner_text()
+    for part in ("weak", "published: not measured here, not ranked", "Linf 0.149", "W4", "read off a plot"):
+        assert part in text
+    assert page.get_by_role("link", name="The source").get_attribute("href") == "https://example.org/digits-weak-quant4"
+    page.keyboard.press("Escape")
+    page.locator(PLOT).focus()
+    page.keyboard.press("End")
+    assert "published" in page.locator("#status").inner_text()
+
+
+def test_the_status_filter(visit):
+    page = visit("beside.html")
+    status = page.get_by_label("Status")
+    expected = {
+        "alarmed": 1,
+        "measured": 10,
+        "partial": 1,
+        "published": 3,
+        "ranked": 9,
+        "self-reported": 1,
+        "verified": 1,
+    }
+    assert status.locator("option").all_inner_texts() == ["Any", *expected]
+    for value, count in expected.items():
+        status.select_option(value)
+        assert page.locator("tbody tr:not([hidden])").count() == count, value
+    status.select_option("self-reported")
+    row = page.locator("section[data-track=other-v1] tbody tr:not([hidden])")
+    assert row.locator("td").first.inner_text() == "–"
+    assert "†" in row.inner_text()
+    assert page.get_by_text("No row answers all of these filters.").filter(visible=True).count() == 1
+    row.locator("a").click()
+    assert "Self-reported: sent in with its evidence" in page.locator(f"{PANEL} .badge").inner_text()
+
+
+def test_everything_works_from_the_keyboard(visit):
+    page = visit("beside.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the tables"
+    page.get_by_label("Published rows").focus()
+    page.keyboard.press("Space")
+    assert names(page)[0] == "Best2024"
+    page.locator("section[data-track=made-up-v1] th[data-key=clean] button").focus()
+    page.keyboard.press("Enter")
+    state(page, "#published=1&sort=-clean")
+    page.get_by_role("link", name="quant8-advft", exact=True).focus()
+    page.keyboard.press("Enter")
+    assert page.locator(PANEL).count() == 1
+    for _ in range(6):  # the focus never leaves the panel for the page behind it
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement === document.body || !!document.activeElement.closest('dialog')")
+
+
+def test_the_picture_of_the_letters_has_a_cell_for_each_image(visit):
+    page = visit()
+    letters = small_boards()["made-up-v1"][0].entry.verdicts.letters
+    page.locator("tbody th a").first.click()
+    canvas = page.locator(f"{PANEL} canvas.letters")
+    canvas.scroll_into_view_if_needed()
+    assert "One cell for each of 400 images" in canvas.get_attribute("aria-label")
+    frame = canvas.bounding_box()
+    for i in (0, 57, 399):
+        x, y = (i % 50 + 0.5) / 50 * frame["width"], (i // 50 + 0.5) / 8 * frame["height"]
+        page.mouse.move(frame["x"] + x, frame["y"] + y)
+        assert page.locator(f"{PANEL} .told").inner_text().startswith(f"image {i}: {letters[i]} ")
+    colour = "(it, at) => [...it.getContext('2d').getImageData(...at, 1, 1).data].slice(0, 3)"
+    robust = letters.index(".")
+    assert canvas.evaluate(colour, [robust % 50 * 22 + 5, robust // 50 * 22 + 5]) == [0x5F, 0xB3, 0x6A]
+
+
+@pytest.mark.slow
+def test_ten_thousand_rows_stay_responsive(visit, folder):
+    (folder / "huge.html").write_text(render_html(make_boards(10_000)), encoding="utf-8")
+    page = visit("huge.html")
+    chromium = page.context.new_cdp_session(page)
+    chromium.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def spent():
+        found = {metric["name"]: metric["value"] for metric in chromium.send("Performance.getMetrics")["metrics"]}
+        return found["TaskDuration"]
+
+    for act in ("th[data-key=bops] button", "input[name=pareto]", "tbody th a"):
+        before = spent()
+        page.evaluate("act => { document.querySelector(act).click(); document.body.getBoundingClientRect(); }", act)
+        assert spent() - before < 1.5, act
