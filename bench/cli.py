@@ -44,13 +44,14 @@ def evaluate(
     engine: Annotated[str, typer.Option(help="Who attacks: bench, or reference.")] = "bench",
     trust: Annotated[bool, typer.Option("--trust", help="Let python: models run their code.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an interrupted run left.")] = False,
+    batch_size: Annotated[str, typer.Option(help="Images attacked abreast: auto, or a number.")] = "auto",
     as_json: Json = False,
 ) -> None:
     """Make a model small, attack it, measure it; write its row."""
     from bench.files import check_writable
     from bench.model import ModelSpec
     from bench.recipe import load_recipe, override
-    from bench.request import Request
+    from bench.request import Request, parse_batch_size
     from bench.track import load_track
 
     the_track, the_recipe = load_track(track), override(load_recipe(recipe), settings or [])
@@ -63,6 +64,7 @@ def evaluate(
     request = Request(
         recipe=the_recipe, track=the_track, model=spec, n_examples=n_examples,
         seed=seed, device=device, trust=trust, engine=engine, fresh=fresh,
+        batch_size=parse_batch_size(batch_size),
     )  # fmt: skip
     try:
         with watching(console(stderr=True)) as report:

@@ -43,7 +43,8 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
     track, device, clock = request.track, pick_device(request.device), Clock()
     # TensorFloat-32 keeps 10 bits of mantissa: the twin would no longer be what the deployed model computes.
     torch.backends.cudnn.allow_tf32 = False
-    steps, n_examples, engine = request.recipe.resolve(), request.images, new_engine(request.engine)
+    steps, n_examples = request.recipe.resolve(), request.images
+    engine = new_engine(request.engine, batch_size=request.batch_size)
 
     with clock.stage("load"):
         report(Event(stage="load", note=f"{request.model} on {track.dataset}"))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bench.attack.apgd import Apgd, Loss
+from bench.attack.capacity import Capacity
 from bench.attack.fab import Fab
 from bench.attack.field import Field, Work
 from bench.attack.probe import Record
@@ -47,14 +48,16 @@ class BenchEngine:
         order of the images, or an interruption; up to the rounding with which a model answers batches of another size.
 
     Attributes:
-        slots: images attacked abreast; None takes what suits the device.
+        slots: images attacked abreast (`--batch-size`); None takes what suits the device.
         budget: of each attack.
         work: where what was really computed is counted, in vain or not.
+        capacity: how many of those abreast go through a network in one pass; halved where memory runs out.
     """
 
     slots: int | None = None
     budget: Budget = STANDARD
     work: Work = field(default_factory=Work)
+    capacity: Capacity = field(default_factory=Capacity)
 
     @property
     def name(self) -> str:
@@ -67,7 +70,8 @@ class BenchEngine:
         """Yield, every now and then, image → survived and what was seen of these images."""
         keep_freed_memory()
         search = new_search(attack, trial, self.budget)
-        slots = Field(trial, attack, search, room=self.slots or suitable_slots(trial), work=self.work)
+        room = self.slots or suitable_slots(trial)
+        slots = Field(trial, attack, search, room=room, work=self.work, capacity=self.capacity)
         waiting, tally = images[::-1], _Tally(total=len(images), each=passes(attack, trial.n_classes).total)
         outcomes, record = dict[int, bool](), Record()
         saved = reported = time.monotonic()
@@ -104,8 +108,7 @@ class _Tally:
 
     def event(self, attack: str, under_way: int) -> Event:
         done = min(self.finished * self.each + under_way, self.total * self.each)
-        note = f"{self.fallen} of {self.finished} fell" if self.finished else ""
-        return Event(stage=attack, done=done, total=self.total * self.each, note=note)
+        return Event(stage=attack, done=done, total=self.total * self.each, fallen=self.fallen)
 
 
 def suitable_slots(trial: Trial) -> int:

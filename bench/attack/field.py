@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.attack import randomness
+from bench.attack.capacity import Capacity, in_parts
 from bench.attack.guides import guide
 from bench.attack.judge import judge
 from bench.attack.probe import VANISHED, Record
@@ -62,10 +63,12 @@ class Field:
         search: the attack itself, with empty slots.
         room: how many images at most.
         work: counts what is computed.
+        capacity: how many images fit into a pass; fewer than `room` where memory ran out.
     """
 
-    def __init__(self, trial: Trial, attack: str, search: Search, *, room: int, work: Work) -> None:
+    def __init__(self, trial: Trial, attack: str, search: Search, *, room: int, work: Work, capacity: Capacity) -> None:
         self.trial, self.attack, self.search, self.room, self.work = trial, attack, search, room, work
+        self.capacity = capacity
         self.guide = guide(attack, trial.subject)
         self.register: _Register | None = None
         self.gone = torch.zeros(0, dtype=torch.int64, device=trial.device)
@@ -119,7 +122,9 @@ class Field:
         slots = torch.cat([question.slots[claimed], move.offered])
         proposals = torch.cat([question.points[claimed], move.offers])
         originals, labels = self.search.images[slots], self.search.labels[slots]
-        standing, disagreed = judge(self.trial.subject, proposals, originals, labels, self.trial.threat)
+        standing, disagreed = judge(
+            self.trial.subject, proposals, originals, labels, self.trial.threat, capacity=self.capacity
+        )
         fallen = torch.zeros_like(move.done)
         fallen[slots[~standing]] = True
         # Of two proposals of one slot the offer is written last: it is the one that a surviving image ends with.
@@ -162,23 +167,28 @@ class Field:
     def _classify(self, points: Tensor) -> Tensor:
         """Return logits."""
         start = time.perf_counter()
-        logits = self.guide.ask(points)
+        (logits,) = in_parts(len(points), lambda part: (self.guide.ask(points[part]),), self.capacity)
         self.work.seconds += time.perf_counter() - start
         self.work.forward += len(points)
         return logits.to(points.dtype)
 
     def _differentiate(self, points: Tensor, slots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits, the search's loss, and its gradient at the points."""
+
+        def ask(part: slice) -> tuple[Tensor, Tensor, Tensor]:
+            some = points[part].detach().requires_grad_()
+            with torch.enable_grad():
+                logits = self.guide.ask(some)
+                loss = self.search.loss(logits, slots[part])
+                # A network that cuts the graph has no gradient; the alarms will say so.
+                found = torch.autograd.grad(loss.sum(), some, allow_unused=True) if loss.requires_grad else (None,)
+            gradient = torch.zeros_like(some) if found[0] is None else found[0]
+            # Whatever the network computes in, the search keeps one type: it must not matter who shares the batch.
+            return logits.detach().to(points.dtype), loss.detach().to(points.dtype), gradient
+
         start = time.perf_counter()
-        points = points.detach().requires_grad_()
-        with torch.enable_grad():
-            logits = self.guide.ask(points)
-            loss = self.search.loss(logits, slots)
-            # A network that cuts the graph has no gradient; the alarms will say so.
-            (gradient,) = torch.autograd.grad(loss.sum(), points, allow_unused=True) if loss.requires_grad else (None,)
+        logits, loss, gradient = in_parts(len(points), ask, self.capacity)
         self.work.seconds += time.perf_counter() - start
         self.work.forward += len(points)
         self.work.backward += len(points)
-        # Whatever the network computes in, the search keeps one type: it must not matter who shares the batch.
-        logits, loss = logits.detach().to(points.dtype), loss.detach().to(points.dtype)
-        return logits, loss, torch.zeros_like(points) if gradient is None else gradient
+        return logits, loss, gradient
