@@ -41,7 +41,7 @@ def evaluate(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Try a setting: steps.0.weight_bits=4")
     ] = None,
     board: Board = Path("leaderboard"),
-    engine: Annotated[str, typer.Option(help="Who attacks: bench, or reference.")] = "bench",
+    engine: Annotated[str, typer.Option(help="Who attacks: bench, reference; bench-bf16 is not ranked.")] = "bench",
     trust: Annotated[bool, typer.Option("--trust", help="Let python: models run their code.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an interrupted run left.")] = False,
     batch_size: Annotated[str, typer.Option(help="Images attacked abreast: auto, or a number.")] = "auto",

@@ -17,7 +17,7 @@ from bench.files import locked, write_text
 from bench.provenance import Provenance
 from bench.recipe import fingerprint
 from bench.track import Track
-from bench.verdicts import Verdicts
+from bench.verdicts import LOW_PRECISION, Verdicts
 
 Status = Literal["measured"]
 
@@ -151,9 +151,14 @@ class Entry(BaseModel):
         return len(self.verdicts.letters) < self.track.n_examples
 
     @property
+    def low_precision(self) -> bool:
+        """Whether the attacks searched in bfloat16, which is not the official protocol: never ranked either."""
+        return self.engine.endswith(f" {LOW_PRECISION}")
+
+    @property
     def ranked(self) -> bool:
         """Whether the row takes part in the ranking."""
-        return not self.partial and not self.verdicts.fatal
+        return not self.partial and not self.low_precision and not self.verdicts.fatal
 
     @property
     def name(self) -> str:
@@ -163,6 +168,8 @@ class Entry(BaseModel):
             parts.append(f"seed{self.seed}")
         if self.partial:
             parts.append(f"n{len(self.verdicts.letters)}")
+        if self.low_precision:
+            parts.append(LOW_PRECISION)
         return "--".join(parts)
 
     @property
@@ -172,6 +179,7 @@ class Entry(BaseModel):
         words += [f"--model {self.model}"] if self.model != self.track.model else []
         words += [f"--seed {self.seed}"] if self.seed else []
         words += [f"--n-examples {len(self.verdicts.letters)}"] if self.partial else []
+        words += [f"--engine bench-{LOW_PRECISION}"] if self.low_precision else []
         return " ".join(words) + (" with the settings of its steps" if "+" in self.recipe.name else "")
 
     def path(self, board: Path) -> Path:

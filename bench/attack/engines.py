@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from bench.attack.driver import BenchEngine
 from bench.attack.engine import Engine
@@ -10,9 +11,10 @@ from bench.attack.reference import SHARD, ReferenceEngine
 from bench.errors import UsageError
 from bench.registry import did_you_mean
 
-ENGINES: dict[str, Callable[[int | None], Engine]] = {
-    "bench": lambda batch_size: BenchEngine(slots=batch_size),
-    "reference": lambda batch_size: _reference(batch_size),
+ENGINES: dict[str, Callable[[], Engine]] = {
+    "bench": BenchEngine,
+    "bench-bf16": lambda: BenchEngine(low_precision=True),
+    "reference": ReferenceEngine,
 }
 
 
@@ -28,13 +30,12 @@ def new_engine(name: str, *, batch_size: int | None = None) -> Engine:
     """
     if name not in ENGINES:
         raise UsageError(f"There is no attack engine '{name}'.{did_you_mean(name, ENGINES)}")
-    return ENGINES[name](batch_size)
-
-
-def _reference(batch_size: int | None) -> ReferenceEngine:
-    if batch_size is not None:
+    engine = ENGINES[name]()
+    if batch_size is None:
+        return engine
+    if not isinstance(engine, BenchEngine):
         raise UsageError(
-            f"Expected --batch-size auto with --engine reference, got {batch_size}: "
-            f"it draws random numbers for a whole batch, so that its batches of {SHARD} are part of the protocol."
+            f"Expected --batch-size auto with --engine {name}, got {batch_size}: it draws random numbers for a whole "
+            f"batch, so that its batches of {SHARD} are part of the protocol."
         )
-    return ReferenceEngine()
+    return replace(engine, slots=batch_size)
