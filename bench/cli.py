@@ -48,7 +48,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Make a model small, attack it, measure it; write its row."""
-    from bench.files import check_writable
+    from bench.files import cache_dir, check_writable
     from bench.model import ModelSpec
     from bench.recipe import load_recipe, override
     from bench.request import Request, parse_batch_size
@@ -56,7 +56,8 @@ def evaluate(
 
     the_track, the_recipe = load_track(track), override(load_recipe(recipe), settings or [])
     spec = ModelSpec.parse(model or the_track.model)
-    check_writable(board)
+    for folder in (board, cache_dir()):
+        check_writable(folder)
 
     from bench.evaluate import evaluate
     from bench.render.progress import watching

@@ -436,6 +436,17 @@ def measured(monkeypatch, outcome):
     return asked
 
 
+@pytest.mark.parametrize("where", ["board", "cache"])
+def test_a_folder_that_cannot_be_written_is_named_before_the_work(bench, board, monkeypatch, tmp_path, where):
+    asked = measured(monkeypatch, make_entry("none", "...ax"))
+    (tmp_path / "file").touch()
+    below = tmp_path / "file" / "folder"
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(below if where == "cache" else tmp_path / "cache"))
+    options = ["--board", str(below)] if where == "board" else []
+    fails(bench("evaluate", "--recipe", "none", *options), 3, f"Cannot write in {below}")
+    assert not asked
+
+
 def test_the_batch_size_is_auto_or_a_number(bench, board, monkeypatch):
     asked = measured(monkeypatch, make_entry("none", "...ax"))
     assert bench("evaluate", "--recipe", "none", "--batch-size", "64")[0] == 0
