@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.attack.hyperplane import to_hyperplane
-from bench.attack.search import Answer, Arrivals, Move, Question, Seated, likeliest, overwrite, seat
+from bench.attack.search import Answer, Arrivals, Move, Question, Seated, choose, likeliest, seat
 from bench.attack.suites import Budget
 from bench.threat_model import ThreatModel
 
@@ -80,12 +80,10 @@ class Fab(Seated[_Slots]):
         if clean.any():
             s.targets[clean] = likeliest(answer.logits[clean], self.runs)
         crossed = arrived & answer.wrong
-        away = s.point - s.images
-        distance = self.threat.size(away).flatten()
+        distance = self.threat.size(s.point - s.images).flatten()
         closer = crossed & (distance < s.distance)
-        s.nearest, s.distance = overwrite(s.nearest, closer, s.point), torch.where(closer, distance, s.distance)
-        # A copy of the point: the question that asked about it is still to be judged.
-        s.point = overwrite(s.point.clone(), crossed, away.mul_(BETA).add_(s.images))
+        s.nearest, s.distance = choose(closer, s.point, s.nearest), torch.where(closer, distance, s.distance)
+        s.point = choose(crossed, s.images + (s.point - s.images) * BETA, s.point)
         s.iteration += arrived
         s.crossed = torch.where(arrived, crossed, s.crossed)
         s.clean = torch.zeros_like(clean)

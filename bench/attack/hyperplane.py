@@ -33,34 +33,13 @@ def to_hyperplane(points: Tensor, normal: Tensor, excess: Tensor, norm: Norm) ->
     room = torch.where(toward < 0, points, 1 - points)
     pace = torch.ones_like(weight) if norm == "Linf" else weight
     slope, gain = weight * pace, weight * room
-    step = _pace_that_gains(excess, slope, gain, pace, room)
-    return toward * torch.minimum(pace * step.unsqueeze(1).clamp_max(torch.finfo(pace.dtype).max), room)
-
-
-def _pace_that_gains(excess: Tensor, slope: Tensor, gain: Tensor, pace: Tensor, room: Tensor) -> Tensor:
-    """Return the λ of each row, (N,), with which everything that moves gains the excess; infinite where nothing does.
-
-    Args:
-        excess: (N,), ≥ 0.
-        slope: (N, D), what a coordinate gains for each unit of λ.
-        gain: (N, D), what it has gained when it has used up its room.
-        pace: (N, D), how far it moves for each unit of λ.
-        room: (N, D), how far it can move.
-    """
-    found = excess.new_zeros(len(excess))
-    open_rows, step = torch.arange(len(excess), device=excess.device), found.clone()
+    step = excess.new_zeros(len(excess))
     for _ in range(MOST_STEPS):
         moving = pace * step.unsqueeze(1) < room
         rest = excess - torch.where(moving, 0.0, gain).sum(1)
         last, step = step, rest / torch.where(moving, slope, 0.0).sum(1)
         # Nothing moves any more and the excess is not gained: everything goes as far as it can.
         step = torch.maximum(last, step.nan_to_num(torch.inf, posinf=torch.inf))
-        found[open_rows] = step
-        # Most rows are done after two steps: few of their coordinates reach the box.
-        rising = (step > last).nonzero().flatten()
-        if not len(rising):
+        if not (step > last).any():
             break
-        if 2 * len(rising) <= len(step):
-            open_rows, step, excess = open_rows[rising], step[rising], excess[rising]
-            slope, gain, pace, room = slope[rising], gain[rising], pace[rising], room[rising]
-    return found
+    return toward * torch.minimum(pace * step.unsqueeze(1).clamp_max(torch.finfo(pace.dtype).max), room)
