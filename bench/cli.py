@@ -49,18 +49,19 @@ def evaluate(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Try a setting: steps.0.weight_bits=4")
     ] = None,
     board: Board = Path("leaderboard"),
-    engine: Annotated[str, typer.Option(help="Who attacks: bench, or reference.")] = "bench",
+    engine: Annotated[str, typer.Option(help="Who attacks: bench, reference; bench-bf16 is not ranked.")] = "bench",
     trust: Annotated[bool, typer.Option("--trust", help="Let python: models and steps.py run their code.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an interrupted run left.")] = False,
+    batch_size: Annotated[str, typer.Option(help="Images attacked abreast: auto, or a number.")] = "auto",
     keep: Annotated[bool, typer.Option("--keep-adversarial", help="Keep the images that decided verdicts.")] = False,
     keep_in: Annotated[Path | None, typer.Option(help="Keep them here instead of beside the entry.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make a model small, attack it, measure it; write its row."""
-    from bench.files import check_writable
+    from bench.files import cache_dir, check_writable
     from bench.model import ModelSpec
     from bench.recipe import load_recipe, override
-    from bench.request import Request
+    from bench.request import Request, parse_batch_size
     from bench.submission import claim_on
     from bench.track import load_track
 
@@ -71,15 +72,14 @@ def evaluate(
     requests = [
         Request(
             recipe=the_recipe, track=the_track, model=spec, n_examples=n_examples, seed=each, device=device,
-            trust=trust, engine=engine, fresh=fresh, own_steps=agreed,
+            trust=trust, engine=engine, fresh=fresh, batch_size=parse_batch_size(batch_size), own_steps=agreed,
             claim=claim_on(the_recipe.folder, the_track.name),
             keep=keep_in or (board / the_track.name if keep else None),
         )
         for each in ([seed] if seed is not None else the_recipe.seeds or [0])
     ]  # fmt: skip
-    check_writable(board)
-    if keep_in:
-        check_writable(keep_in)
+    for folder in filter(None, (board, cache_dir(), keep_in)):
+        check_writable(folder)
 
     from bench.evaluate import evaluate
     from bench.render.progress import watching

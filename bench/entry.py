@@ -21,7 +21,7 @@ from bench.recipe_words import spell
 from bench.scrutiny import CHALLENGE, Challenge, Evidence, Verification
 from bench.submission import Claim
 from bench.track import Track
-from bench.verdicts import LETTERS, STANDING, Proportion, Verdicts
+from bench.verdicts import LETTERS, LOW_PRECISION, STANDING, Proportion, Verdicts
 
 FINETUNE, UNTUNED = "finetune-", "none"
 Status = Literal["measured", "verified", "self-reported"]
@@ -201,11 +201,16 @@ class Entry(BaseModel):
     @property
     def standing(self) -> Standing:
         """Whether the row takes part in the ranking, and if not, the gravest reason."""
-        if self.verdicts.fatal:
+        if self.verdicts.fatal or self.low_precision:
             return "alarmed"
         if self.status == "self-reported":
             return "self-reported"
         return "partial" if self.partial else "ranked"
+
+    @property
+    def low_precision(self) -> bool:
+        """Whether the attacks searched in bfloat16, which is not the official protocol: never ranked either."""
+        return self.engine.endswith(f" {LOW_PRECISION}")
 
     @property
     def ranked(self) -> bool:
@@ -215,7 +220,8 @@ class Entry(BaseModel):
     @property
     def name(self) -> str:
         """The entry's file name: what was asked of what, so that different measurements never overwrite each other."""
-        return entry_name(self.model, self.recipe.name, self.seed, len(self.verdicts.letters), self.track.n_examples)
+        name = entry_name(self.model, self.recipe.name, self.seed, len(self.verdicts.letters), self.track.n_examples)
+        return f"{name}--{LOW_PRECISION}" if self.low_precision else name
 
     @property
     def command(self) -> str:
@@ -227,6 +233,7 @@ class Entry(BaseModel):
         words += [f"--seed {self.seed}"] if pins or self.seed else []
         words += ["--trust"] if self.recipe.own_code else []
         words += [f"--n-examples {len(self.verdicts.letters)}"] if self.partial else []
+        words += [f"--engine bench-{LOW_PRECISION}"] if self.low_precision else []
         return " ".join(words) + (" with the settings of its steps" if "+" in self.recipe.name else "")
 
     def path(self, board: Path) -> Path:

@@ -49,7 +49,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
     # TensorFloat-32 keeps 10 bits of mantissa: the twin would no longer be what the deployed model computes.
     torch.backends.cudnn.allow_tf32 = False
     request.recipe.declared()
-    n_examples, engine = request.images, new_engine(request.engine)
+    n_examples, engine = request.images, new_engine(request.engine, batch_size=request.batch_size)
 
     with clock.stage("load"):
         report(Event(stage="load", note=f"{request.model} on {track.dataset}"))

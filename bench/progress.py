@@ -15,12 +15,14 @@ class Event:
         done: units finished so far.
         total: units in all; 0 when the stage is a single announcement.
         note: one short fact for people ("standing 212/400").
+        fallen: images that this attack has brought down so far, for whoever counts those that stand.
     """
 
     stage: str
     done: int = 0
     total: int = 0
     note: str = ""
+    fallen: int = 0
 
 
 EVENTS = "BENCH_EVENTS"

@@ -29,6 +29,7 @@ class Request:
         engine: who attacks, "bench" or "reference".
         fresh: whether to forget what an interrupted run left.
         keep: the folder to keep the adversarial images in that decided the verdicts; None to keep none.
+        batch_size: images attacked abreast, which changes no verdict; None for what suits the device.
     """
 
     recipe: Recipe
@@ -40,6 +41,7 @@ class Request:
     trust: bool = False
     engine: str = "bench"
     fresh: bool = False
+    batch_size: int | None = None
     keep: Path | None = None
     own_steps: bool = False
     claim: Claim | None = None
@@ -56,7 +58,24 @@ class Request:
                 f"{self.track.name} attacks {most:,} images: expected 1 to {most:,}, got {self.n_examples:,}."
             )
 
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError(f"Expected --batch-size auto, or 1 or more, got {self.batch_size}.")
+
     @property
     def images(self) -> int:
         """Number of test images to attack."""
         return self.n_examples or self.track.n_examples
+
+
+def parse_batch_size(text: str) -> int | None:
+    """Read `auto`, None, or a number.
+
+    Raises:
+        UsageError: neither.
+    """
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError as error:
+        raise UsageError(f"Expected --batch-size auto, or 1 or more, got '{text}'.") from error

@@ -157,7 +157,7 @@ def raise_alarms(trial: Trial, outcome: Outcome, agrees: Agreement | None) -> tu
     """Question the networks, and read what the whole attack and the agreement say."""
     images = trial.examples.first(64).pixels().to(trial.device)
     raised = alarms.question(trial.subject, images) + alarms.inspect(outcome, n_classes=trial.n_classes)
-    raised += out_of_reach(trial, outcome)
+    raised += out_of_reach(trial, outcome) + alarms.protocol(trial.engine.name)
     return raised + disagreement_of(agrees)
 
 

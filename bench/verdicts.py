@@ -15,6 +15,9 @@ ROBUST, WRONG = "robust", "misclassified"
 AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")
 """The four attacks of AutoAttack standard (Croce & Hein, 2020), in their order."""
 
+LOW_PRECISION = "bf16"
+"""Last word of the name of an engine that searches in bfloat16: not the official protocol, and never ranked."""
+
 # `x` already means "wrong when clean".
 LETTERS = ascii_lowercase.replace(MISCLASSIFIED, "")
 Z95 = 1.959963984540054

@@ -437,6 +437,26 @@ def measured(monkeypatch, outcome):
     return asked
 
 
+@pytest.mark.parametrize("where", ["board", "cache"])
+def test_a_folder_that_cannot_be_written_is_named_before_the_work(bench, board, monkeypatch, tmp_path, where):
+    asked = measured(monkeypatch, make_entry("none", "...ax"))
+    (tmp_path / "file").touch()
+    below = tmp_path / "file" / "folder"
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(below if where == "cache" else tmp_path / "cache"))
+    options = ["--board", str(below)] if where == "board" else []
+    fails(bench("evaluate", "--recipe", "none", *options), 3, f"Cannot write in {below}")
+    assert not asked
+
+
+def test_the_batch_size_is_auto_or_a_number(bench, board, monkeypatch):
+    asked = measured(monkeypatch, make_entry("none", "...ax"))
+    assert bench("evaluate", "--recipe", "none", "--batch-size", "64")[0] == 0
+    assert asked[0].batch_size == 64
+    for wrong in ("many", "0", "1.5"):
+        code, _, err = bench("evaluate", "--recipe", "none", "--batch-size", wrong)
+        assert (code, "Expected --batch-size auto, or 1 or more" in err) == (2, True)
+
+
 def test_evaluate_writes_the_row_and_shows_where_it_stands(bench, board, monkeypatch):
     asked = measured(monkeypatch, make_entry("quant8-ft", "...ax", alarms=()))
     code, out, _ = bench("evaluate", "--recipe", "quant8-ft", "--set", "steps.0.weight_bits=4", "--seed", "3")
@@ -447,6 +467,7 @@ def test_evaluate_writes_the_row_and_shows_where_it_stands(bench, board, monkeyp
     (request,) = asked
     assert str(request.model) == "bench:digits-cnn"
     assert (request.seed, request.trust, request.fresh, request.n_examples) == (3, False, False, None)
+    assert request.batch_size is None
     assert request.recipe.steps[0]["weight_bits"] == 4
     assert request.recipe == override(load_recipe("quant8-ft"), ["steps.0.weight_bits=4"])
 

@@ -12,7 +12,7 @@ from bench.attack.engine import Outcome
 from bench.attack.probe import Record
 from bench.attack.suites import FOREIGN
 from bench.model import Classifier, Subject
-from bench.verdicts import LETTERS, Alarm, Proportion
+from bench.verdicts import LETTERS, LOW_PRECISION, Alarm, Proportion
 
 # Two answers to the same question may differ by float rounding; relative to the logits' spread, never by this much.
 ROUNDING = 1e-2
@@ -152,6 +152,13 @@ def inspect(outcome: Outcome, *, n_classes: int) -> tuple[Alarm, ...]:
         sentence = f"{clean.count} of {total} clean images right; chance is {1 / n_classes:.1%}"
         alarms.append(Alarm(name="chance-level", fatal=False, evidence=sentence))
     return tuple(alarms)
+
+
+def protocol(engine: str) -> tuple[Alarm, ...]:
+    """Say that an engine of this name searches more coarsely than the protocol asks."""
+    if not engine.endswith(f" {LOW_PRECISION}"):
+        return ()
+    return (_fatal("low-precision-search", "the attacks asked the network in bfloat16; only the judge did not"),)
 
 
 def disagreement(top1: float, gap: float, noise: float, n: int) -> tuple[Alarm, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.attack import randomness
-from bench.attack.search import Answer, Arrivals, Move, Question, Seated, choose, likeliest, per_image, seat, unit
+from bench.attack.search import Answer, Arrivals, Move, Question, Seated, likeliest, overwrite, per_image, seat, unit
 from bench.attack.suites import Budget
 from bench.threat_model import ThreatModel
 
@@ -108,8 +108,8 @@ class Apgd(Seated[_Slots]):
         if self.scaled and clean.any():
             s.scale[clean] = margin(answer.logits[clean], s.labels[clean])
         better = ~clean & (loss > s.best_loss)
-        s.best = choose(better, s.point, s.best)
-        s.best_gradient = choose(better, answer.gradient, s.best_gradient)
+        s.best = overwrite(s.best, better, s.point)
+        s.best_gradient = overwrite(s.best_gradient, better, answer.gradient)
         s.best_loss = torch.where(better, loss, s.best_loss)
         ended = s.moment == START + self.iterations
         point, gradient = self._checkpoint(loss, answer.gradient)
@@ -141,7 +141,10 @@ class Apgd(Seated[_Slots]):
         s.checked_loss = torch.where(check, s.best_loss, s.checked_loss)
         s.ups = s.ups.masked_fill(check, 0)
         s.step_size = torch.where(halve, s.step_size / 2, s.step_size)
-        return choose(halve, s.best, s.point), choose(halve, s.best_gradient, gradient)
+        if not halve.is_cuda and not halve.any():
+            return s.point, gradient
+        # A copy of the point: the question that asked about it is still to be judged.
+        return overwrite(s.point.clone(), halve, s.best), overwrite(gradient, halve, s.best_gradient)
 
     def _climb(self, point: Tensor, gradient: Tensor) -> Tensor:
         """Return the next point: a projected step along the gradient, averaged with the last movement."""
@@ -149,16 +152,20 @@ class Apgd(Seated[_Slots]):
         step = per_image(s.step_size, point)
         # The first step of a run has no movement behind it.
         share = per_image(torch.where(s.moment == START, 1.0, MOMENTUM).to(point.dtype), point)
-        ahead = self._project(point + step * (gradient.sign() if self.linf else unit(gradient)))
-        return self._project(point + (ahead - point) * share + (point - s.previous) * (1 - share))
+        # Few passes over the images, and in place: on a small network they are what costs.
+        direction = gradient.sign() if self.linf else unit(gradient)
+        ahead = self._project(direction.mul_(step).add_(point))
+        behind = (point - s.previous).mul_(1 - share)
+        return self._project(ahead.sub_(point).mul_(share).add_(point).add_(behind))
 
     def _project(self, points: Tensor) -> Tensor:
+        """Return the points within the threat model; they themselves are lost."""
         s = self.slots
         if self.linf:
-            return torch.minimum(torch.maximum(points, s.low), s.high)
-        delta = points - s.images
+            return points.clamp_(s.low, s.high)
+        delta = points.sub_(s.images)
         size = per_image(delta.flatten(1).norm(dim=1), delta)
-        return (s.images + delta / (size + 1e-12) * size.clamp_max(self.eps)).clamp_(0, 1)
+        return delta.div_(size + 1e-12).mul_(size.clamp_max(self.eps)).add_(s.images).clamp_(0, 1)
 
     def _start(self, rows: Tensor) -> None:
         """Begin a run from a random point on the ball's surface."""
@@ -170,6 +177,7 @@ class Apgd(Seated[_Slots]):
         noise = draw(s.keys[rows].unsqueeze(1), counter).view_as(x)
         noise = per_image_largest(2 * noise - 1) if self.linf else unit(noise)
         start = (x + self.eps * noise).clamp_(0, 1)
+        s.previous = s.previous.clone()  # it may be the very points that the judge is about to see
         s.point[rows], s.previous[rows], s.best[rows] = start, start, start
         s.best_gradient[rows] = 0
         s.best_loss[rows], s.last_loss[rows] = -torch.inf, 0.0

@@ -16,13 +16,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bench.attack.apgd import Apgd, Loss
+from bench.attack.capacity import Capacity
 from bench.attack.fab import Fab
-from bench.attack.field import Field, Work
+from bench.attack.field import Field, Means, Work
 from bench.attack.probe import Record
 from bench.attack.search import Search
 from bench.attack.square import Square
 from bench.attack.suites import STANDARD, Budget, passes
+from bench.flop_counter import macs_during
 from bench.progress import Event, Report
+from bench.verdicts import LOW_PRECISION
 
 if TYPE_CHECKING:
     from bench.attack.engine import Trial
@@ -34,8 +37,10 @@ APGD_LOSSES: dict[str, Loss] = {
 }  # fmt: skip
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt(3)
 SAVE_EVERY_S, REPORT_EVERY_S = 2.0, 0.2
-PIXELS, FEWEST, MOST = {"cpu": 2**17, "cuda": 2**22}, {"cpu": 16, "cuda": 64}, {"cpu": 256, "cuda": 1024}
-"""Image values in a batch, and slots, by device: larger batches gain nothing there."""
+MACS_IN_A_PASS, FEWEST, MOST = 2**30, 16, 256
+"""Multiply-accumulates of a forward pass on a CPU, and slots; a pass of more was no faster per image."""
+VALUES_ON_DEVICE, FEWEST_ON_DEVICE, MOST_ON_DEVICE = 2**22, 64, 1024
+"""Image values in a batch, and slots, on an accelerator."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,19 +52,24 @@ class BenchEngine:
         order of the images, or an interruption; up to the rounding with which a model answers batches of another size.
 
     Attributes:
-        slots: images attacked abreast; None takes what suits the device.
+        slots: images attacked abreast (`--batch-size`); None takes what suits the device.
         budget: of each attack.
         work: where what was really computed is counted, in vain or not.
+        capacity: how many of those abreast go through a network in one pass; halved where memory runs out.
+        low_precision: whether the search asks networks in bfloat16. The judge never does, so that nothing falls that
+            would not fall in full precision; but a coarser search may miss what the protocol's finds.
     """
 
     slots: int | None = None
     budget: Budget = STANDARD
     work: Work = field(default_factory=Work)
+    capacity: Capacity = field(default_factory=Capacity)
+    low_precision: bool = False
 
     @property
     def name(self) -> str:
         """What an entry remembers of the engine."""
-        return NAME
+        return f"{NAME} {LOW_PRECISION}" if self.low_precision else NAME
 
     def __call__(
         self, trial: Trial, attack: str, images: list[int], report: Report
@@ -67,7 +77,9 @@ class BenchEngine:
         """Yield, every now and then, image → survived and what was seen of these images."""
         keep_freed_memory()
         search = new_search(attack, trial, self.budget)
-        slots = Field(trial, attack, search, room=self.slots or suitable_slots(trial), work=self.work)
+        room = self.slots or suitable_slots(trial)
+        means = Means(work=self.work, capacity=self.capacity, low_precision=self.low_precision)
+        slots = Field(trial, attack, search, room=room, means=means)
         waiting, tally = images[::-1], _Tally(total=len(images), each=passes(attack, trial.n_classes).total)
         outcomes, record = dict[int, bool](), Record()
         saved = reported = time.monotonic()
@@ -104,15 +116,20 @@ class _Tally:
 
     def event(self, attack: str, under_way: int) -> Event:
         done = min(self.finished * self.each + under_way, self.total * self.each)
-        note = f"{self.fallen} of {self.finished} fell" if self.finished else ""
-        return Event(stage=attack, done=done, total=self.total * self.each, note=note)
+        return Event(stage=attack, done=done, total=self.total * self.each, fallen=self.fallen)
 
 
 def suitable_slots(trial: Trial) -> int:
-    """Return how many images to attack abreast: from their size alone, so that two runs of a command agree."""
-    device = trial.device.type
-    fitting = PIXELS[device] // trial.examples.images[0].numel() // 16 * 16
-    return max(FEWEST[device], min(fitting, MOST[device]))
+    """Return how many images to attack abreast: a rule, so that two runs of a command agree to the last bit.
+
+    On a CPU so many that a pass does enough work to hide what each operation costs to start; more would only be more to
+    do again after an interruption. On an accelerator many, and fewer in a pass where memory runs out.
+    """
+    image, _ = trial.batch([0])
+    if trial.device.type != "cpu":
+        return max(FEWEST_ON_DEVICE, min(VALUES_ON_DEVICE // image.numel() // 16 * 16, MOST_ON_DEVICE))
+    macs, _ = macs_during(lambda: trial.subject.twin(image))
+    return max(FEWEST, min(MACS_IN_A_PASS // max(macs, 1) // 16 * 16, MOST))
 
 
 @functools.cache

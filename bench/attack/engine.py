@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from bench.attack.capacity import Capacity, in_parts
 from bench.attack.driver import BenchEngine
 from bench.attack.guides import guide
 from bench.attack.judge import correct
@@ -24,6 +25,8 @@ from bench.verdicts import LETTERS, MISCLASSIFIED, STANDING
 
 TOGETHER = 200
 """Images in one pass, where nothing depends on how many they are."""
+TIMED = {"cpu": 32, "cuda": 200}
+"""Images in the passes that are timed for an estimate, by device."""
 
 
 class Engine(Protocol):
@@ -136,7 +139,9 @@ def run_suite(trial: Trial, suite: str, *, further: tuple[str, ...] = (), journa
     for attack, letter in zip(attacks, LETTERS, strict=False):
         standing = [i for i, old in enumerate(letters) if old == STANDING]
         known = journal.recall(attack)
-        _attack(trial, attack, [i for i in standing if i not in known], journal, report)
+        todo = [i for i in standing if i not in known]
+        watch = _counting(report, standing=len(standing), of=len(letters), todo=len(todo))
+        _attack(trial, attack, todo, journal, watch)
         if trial.album is not None:
             # What an interrupted run brought down while nobody kept the images is brought down again, and counted once.
             kept = trial.album.holds(attack)
@@ -158,6 +163,18 @@ def _attack(
         journal.record(attack, outcomes, vars(seen) if counted else {})
 
 
+def _counting(report: Report, *, standing: int, of: int, todo: int) -> Report:
+    """Return a report that adds to an engine's events how many images stand, and how many it gets through a second."""
+    began = time.monotonic()
+
+    def tell(event: Event) -> None:
+        through = todo * event.done / event.total if event.total else 0.0
+        rate = through / max(time.monotonic() - began, 1e-3)
+        report(replace(event, note=f"standing {standing - event.fallen}/{of}, {rate:.3g} images/s"))
+
+    return tell
+
+
 def _clean_letters(trial: Trial) -> list[str]:
     every = list(range(len(trial.examples)))
     parts = [every[start : start + TOGETHER] for start in range(0, len(every), TOGETHER)]
@@ -166,9 +183,19 @@ def _clean_letters(trial: Trial) -> list[str]:
 
 
 def estimate_seconds(trial: Trial, suite: str, *, further: tuple[str, ...] = ()) -> float:
-    """Return how long the attacks take if every image survives everything: an upper bound, timed on one shard."""
-    shard = list(range(min(TOGETHER, len(trial.examples))))
-    images, _ = trial.batch(shard)
+    """Return how long the attacks take if every image survives everything: an upper bound, timed on a few images."""
+    images, _ = trial.batch(list(range(min(TIMED[trial.device.type], len(trial.examples)))))
+
+    def ask(part: slice) -> tuple[Tensor]:
+        some = images[part]
+        return (torch.full((len(some),), _seconds_to_survive(trial, SUITES[suite] + further, some) / len(some)),)
+
+    (each,) = in_parts(len(images), ask, Capacity())
+    return float(each.mean()) * len(trial.examples)
+
+
+def _seconds_to_survive(trial: Trial, attacks: tuple[str, ...], images: Tensor) -> float:
+    """Return how long the attacks take on images that all survive."""
     subject = trial.subject
 
     @torch.no_grad()
@@ -181,13 +208,13 @@ def estimate_seconds(trial: Trial, suite: str, *, further: tuple[str, ...] = ())
     twin, differentiated = forward(subject.twin), both(subject.twin)
     deployed = twin if subject.deployed is subject.twin else forward(subject.deployed)
     total = 0.0
-    for attack in SUITES[suite] + further:
+    for attack in attacks:
         budget, asked = passes(attack, trial.n_classes), guide(attack, subject)
         # What a foreign guide does not differentiate is what the judge is shown, and puts to twin and deployed model.
         alone = twin + deployed if asked.foreign else deployed if asked.ask is subject.deployed else twin
         gradient = both(asked.ask) if asked.foreign else differentiated
         total += budget.backward * gradient + (budget.forward - budget.backward) * alone
-    return total * len(trial.examples) / len(shard)
+    return total
 
 
 def _input_gradient(model: Classifier, images: Tensor) -> None:
@@ -196,7 +223,10 @@ def _input_gradient(model: Classifier, images: Tensor) -> None:
 
 
 def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
     work()
+    if (first := time.perf_counter() - start) > 1:  # what a first call sets up does not show beside a whole second
+        return first
     start = time.perf_counter()
     for _ in range(3):
         work()

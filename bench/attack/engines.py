@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from bench.attack.driver import BenchEngine
 from bench.attack.engine import Engine
-from bench.attack.reference import ReferenceEngine
+from bench.attack.reference import SHARD, ReferenceEngine
 from bench.errors import UsageError
 from bench.registry import did_you_mean
 
-ENGINES: dict[str, Callable[[], Engine]] = {"bench": BenchEngine, "reference": ReferenceEngine}
+ENGINES: dict[str, Callable[[], Engine]] = {
+    "bench": BenchEngine,
+    "bench-bf16": lambda: BenchEngine(low_precision=True),
+    "reference": ReferenceEngine,
+}
 
 
-def new_engine(name: str) -> Engine:
+def new_engine(name: str, *, batch_size: int | None = None) -> Engine:
     """Return the engine of that name.
 
+    Args:
+        name: one of `ENGINES`.
+        batch_size: images attacked abreast; None lets the engine choose.
+
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or its protocol fixes the batch size.
     """
     if name not in ENGINES:
         raise UsageError(f"There is no attack engine '{name}'.{did_you_mean(name, ENGINES)}")
-    return ENGINES[name]()
+    engine = ENGINES[name]()
+    if batch_size is None:
+        return engine
+    if not isinstance(engine, BenchEngine):
+        raise UsageError(
+            f"Expected --batch-size auto with --engine {name}, got {batch_size}: it draws random numbers for a whole "
+            f"batch, so that its batches of {SHARD} are part of the protocol."
+        )
+    return replace(engine, slots=batch_size)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.attack import randomness
+from bench.attack.capacity import Capacity, in_parts
 from bench.attack.guides import guide
 from bench.attack.judge import judge
 from bench.attack.probe import VANISHED, Record
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from bench.attack.engine import Trial
 
 SEEN = ("forward", "backward", "zero_gradients", "broken_gradients", "broken_logits", "judged", "disagreed")
-_FORWARD, _JUDGED = SEEN.index("forward"), SEEN.index("judged")
+_FORWARD, _GRADIENTS, _BROKEN_LOGITS, _JUDGED = 0, slice(1, 4), 4, 5
 
 
 @dataclass(kw_only=True)
@@ -35,6 +36,21 @@ class Work:
     forward: int = 0
     backward: int = 0
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """With what networks are asked.
+
+    Attributes:
+        work: counts what is computed.
+        capacity: how many images fit into a pass; fewer than there are slots where memory ran out.
+        low_precision: whether the attack asks in bfloat16; the judge asks in full precision whatever this says.
+    """
+
+    work: Work
+    capacity: Capacity
+    low_precision: bool
 
 
 class Through(NamedTuple):
@@ -61,11 +77,11 @@ class Field:
         attack: its key.
         search: the attack itself, with empty slots.
         room: how many images at most.
-        work: counts what is computed.
+        means: with what networks are asked.
     """
 
-    def __init__(self, trial: Trial, attack: str, search: Search, *, room: int, work: Work) -> None:
-        self.trial, self.attack, self.search, self.room, self.work = trial, attack, search, room, work
+    def __init__(self, trial: Trial, attack: str, search: Search, *, room: int, means: Means) -> None:
+        self.trial, self.attack, self.search, self.room, self.means = trial, attack, search, room, means
         self.guide = guide(attack, trial.subject)
         self.register: _Register | None = None
         self.gone = torch.zeros(0, dtype=torch.int64, device=trial.device)
@@ -119,7 +135,9 @@ class Field:
         slots = torch.cat([question.slots[claimed], move.offered])
         proposals = torch.cat([question.points[claimed], move.offers])
         originals, labels = self.search.images[slots], self.search.labels[slots]
-        standing, disagreed, shown = judge(self.trial.subject, proposals, originals, labels, self.trial.threat)
+        standing, disagreed, shown = judge(
+            self.trial.subject, proposals, originals, labels, self.trial.threat, capacity=self.means.capacity
+        )
         fallen = torch.zeros_like(move.done)
         fallen[slots[~standing]] = True
         if self.trial.album is not None:
@@ -138,49 +156,61 @@ class Field:
         both = wanted.nonzero().flatten()
         if 0 < len(both) == len(points):
             logits, loss, gradient = self._differentiate(points, question.slots)
+        elif not len(both):
+            logits = self._classify(points)
+            loss, gradient = logits.new_zeros(len(points)), logits.new_zeros(()).expand_as(points)
         else:
             logits = points.new_zeros(len(points), self.trial.n_classes)
             loss, gradient = points.new_zeros(len(points)), torch.zeros_like(points)
             plain = (~wanted).nonzero().flatten()
-            if len(both):
-                logits[both], loss[both], gradient[both] = self._differentiate(points[both], question.slots[both])
-            if len(plain):
-                logits[plain] = self._classify(points[plain])
-        largest = gradient.flatten(1).abs().amax(1)
+            logits[both], loss[both], gradient[both] = self._differentiate(points[both], question.slots[both])
+            logits[plain] = self._classify(points[plain])
         broken = ~logits.isfinite().all(1)
-        counts = [
-            torch.ones_like(wanted), wanted, wanted & (largest <= VANISHED), wanted & ~largest.isfinite(), broken,
-            torch.zeros_like(wanted), torch.zeros_like(wanted),
-        ]  # fmt: skip
-        labels = self.search.labels[question.slots]
-        answer = Answer(
-            logits=logits,
-            wrong=broken | (logits.argmax(1) != labels),
-            loss=loss,
-            gradient=gradient.nan_to_num(0.0, 0.0, 0.0),
-        )
-        return answer, torch.stack(counts, 1).long()
+        counts = torch.zeros(len(points), len(SEEN), dtype=torch.int64, device=points.device)
+        counts[:, _FORWARD] = 1
+        counts[:, _BROKEN_LOGITS] = broken
+        if len(both):
+            flat = gradient.flatten(1)
+            largest = torch.maximum(flat.amax(1), -flat.amin(1))
+            finite = largest.isfinite()
+            counts[:, _GRADIENTS] = torch.stack([wanted, wanted & (largest <= VANISHED), wanted & ~finite], 1).long()
+            if gradient.is_cuda or not finite.all():
+                gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
+        wrong = broken | (logits.argmax(1) != self.search.labels[question.slots])
+        return Answer(logits=logits, wrong=wrong, loss=loss, gradient=gradient), counts
+
+    def _logits(self, points: Tensor) -> Tensor:
+        """Ask the network that shows the way."""
+        if not self.means.low_precision:
+            return self.guide.ask(points)
+        with torch.autocast(points.device.type, dtype=torch.bfloat16):
+            return self.guide.ask(points).to(points.dtype)
 
     def _classify(self, points: Tensor) -> Tensor:
         """Return logits."""
         start = time.perf_counter()
-        logits = self.guide.ask(points)
-        self.work.seconds += time.perf_counter() - start
-        self.work.forward += len(points)
+        (logits,) = in_parts(len(points), lambda part: (self._logits(points[part]),), self.means.capacity)
+        self.means.work.seconds += time.perf_counter() - start
+        self.means.work.forward += len(points)
         return logits.to(points.dtype)
 
     def _differentiate(self, points: Tensor, slots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits, the search's loss, and its gradient at the points."""
+
+        def ask(part: slice) -> tuple[Tensor, Tensor, Tensor]:
+            some = points[part].detach().requires_grad_()
+            with torch.enable_grad():
+                logits = self._logits(some)
+                loss = self.search.loss(logits, slots[part])
+                # A network that cuts the graph has no gradient; the alarms will say so.
+                found = torch.autograd.grad(loss.sum(), some, allow_unused=True) if loss.requires_grad else (None,)
+            gradient = torch.zeros_like(some) if found[0] is None else found[0]
+            # Whatever the network computes in, the search keeps one type: it must not matter who shares the batch.
+            return logits.detach().to(points.dtype), loss.detach().to(points.dtype), gradient
+
         start = time.perf_counter()
-        points = points.detach().requires_grad_()
-        with torch.enable_grad():
-            logits = self.guide.ask(points)
-            loss = self.search.loss(logits, slots)
-            # A network that cuts the graph has no gradient; the alarms will say so.
-            (gradient,) = torch.autograd.grad(loss.sum(), points, allow_unused=True) if loss.requires_grad else (None,)
-        self.work.seconds += time.perf_counter() - start
-        self.work.forward += len(points)
-        self.work.backward += len(points)
-        # Whatever the network computes in, the search keeps one type: it must not matter who shares the batch.
-        logits, loss = logits.detach().to(points.dtype), loss.detach().to(points.dtype)
-        return logits, loss, torch.zeros_like(points) if gradient is None else gradient
+        logits, loss, gradient = in_parts(len(points), ask, self.means.capacity)
+        self.means.work.seconds += time.perf_counter() - start
+        self.means.work.forward += len(points)
+        self.means.work.backward += len(points)
+        return logits, loss, gradient

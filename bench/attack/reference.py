@@ -149,8 +149,7 @@ class ReferenceEngine:
 
         def watch(record: Record) -> None:
             done = min(record.forward + record.backward, len(shard) * budget)
-            note = f"{fallen} of {finished} fell" if finished else ""
-            report(Event(stage=attack, done=finished * budget + done, total=len(images) * budget, note=note))
+            report(Event(stage=attack, done=finished * budget + done, total=len(images) * budget, fallen=fallen))
 
         for shard in (images[start : start + SHARD] for start in range(0, len(images), SHARD)):
             originals, labels = trial.batch(shard)

@@ -168,6 +168,16 @@ def choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     return torch.where(per_image(condition, no), yes, no)
 
 
+def overwrite(target: Tensor, condition: Tensor, source: Tensor) -> Tensor:
+    """Return `choose(condition, source, target)`; where rows can be counted without waiting for it, in place."""
+    if target.is_cuda:
+        return choose(condition, source, target)
+    rows = condition.nonzero().flatten()
+    if len(rows):
+        target[rows] = source[rows]
+    return target
+
+
 def likeliest(logits: Tensor, n: int) -> Tensor:
     """Return the classes that come second, third, … in the logits, (N, n) int64: the order of AutoAttack's targets."""
     order: Any = logits.argsort(dim=1, descending=True)

@@ -19,8 +19,8 @@ P_INIT = 0.8
 HALVE_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Queries after which the share of the image that a patch covers is halved."""
 CLEAN, START, SEARCH = 0, 1, 2
-LOOK_AHEAD, MOST_AT_ONCE, PATIENCE = 16, 8, 50
-"""Queries drawn together, asked about together, and done for each that is asked ahead."""
+LEAST_AHEAD, LOOK_AHEAD, MOST_AT_ONCE, PATIENCE = 4, 16, 8, 50
+"""Queries drawn together, at least and at most, asked about together, and done for each that is asked ahead."""
 _START_DRAWS = 1 << 40  # counters from here on belong to the starting point
 
 
@@ -100,7 +100,7 @@ class Square(Seated[_Slots]):
         # Early queries often succeed: what is asked ahead of them is asked in vain.
         most = max(1, min(room // len(s.images), MOST_AT_ONCE))
         each = (1 + s.query.unsqueeze(1) // PATIENCE).clamp_max(most)
-        window = torch.arange(LOOK_AHEAD, device=s.query.device)
+        window = torch.arange(max(LEAST_AHEAD, min(2 * most, LOOK_AHEAD)), device=s.query.device)
         number = s.query.unsqueeze(1) + window
         sizes = self.sizes[number.clamp_max(self.queries - 1)]
         words = self._words(s.keys.unsqueeze(1), number)
@@ -114,9 +114,11 @@ class Square(Seated[_Slots]):
         last = (window * chosen).amax(1) + 1
         self.ahead = torch.where(rank[:, -1] > each.squeeze(1), last, len(window)).clamp_max(self.queries - s.query)
         self.position = position
-        pasted = self.patches.paste(s.best[slots], s.images[slots], words[slots, position], sizes[slots, position])
-        moment = s.moment[slots]
-        points = choose(moment == SEARCH, pasted, choose(moment == START, s.best[slots], s.images[slots]))
+        best, images = s.best[slots], s.images[slots]
+        points = self.patches.paste(best, images, words[slots, position], sizes[slots, position])
+        if points.is_cuda or not searching.all():
+            moment = s.moment[slots]
+            points = choose(moment == SEARCH, points, choose(moment == START, best, images))
         return Question(points=points, slots=slots, differentiate=torch.zeros_like(slots, dtype=torch.bool))
 
     def loss(self, logits: Tensor, slots: Tensor) -> Tensor:

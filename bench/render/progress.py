@@ -151,7 +151,9 @@ class Plain:
         # A stage that starts over, shard after shard, moves backwards: that is movement too.
         if round(abs(share - self._share_written), 6) >= _STRIDE or quiet >= _PATIENCE_S:
             self._written, self._share_written = now, share
-            self._write(f"{event.stage}: {share:.0%}".replace("%", " %"), event.note, duration(now - self._began))
+            took = now - self._began
+            left = f"{duration(took / share * (1 - share))} left" if share else ""
+            self._write(f"{event.stage}: {share:.0%}".replace("%", " %"), event.note, duration(took), left)
 
     def close(self, *, finished: bool) -> None:
         """Write the last stage's last line."""

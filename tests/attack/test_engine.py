@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -176,6 +177,8 @@ def test_progress_never_runs_past_its_total(either, monkeypatch):
     counted = [event for event in events if event.total]
     assert counted
     assert all(0 <= event.done <= event.total for event in counted)
+    # What an engine counts becomes a sentence: of how many images so many stand, and how fast it goes.
+    assert all(re.fullmatch(r"standing \d+/40, [\d.e+-]+ images/s", event.note) for event in counted)
     assert [event.note for event in events if event.stage == "square"][-1].startswith("standing ")
 
 

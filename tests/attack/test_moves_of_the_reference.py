@@ -11,6 +11,7 @@ from pyautoattack.square import SquareAttack
 from torch import nn
 from torch.nn import functional
 
+from bench.attack import squares_linf
 from bench.attack.apgd import Apgd
 from bench.attack.fab import Fab
 from bench.attack.hyperplane import to_hyperplane
@@ -204,6 +205,34 @@ def test_bumps_are_those_of_the_reference(side):
 
 def words_for(n: int, draws: int) -> torch.Tensor:
     return torch.randint(-(2**62), 2**62, (n, draws), generator=torch.Generator().manual_seed(4)) * 2
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_a_small_square_is_written_as_a_large_one_is(monkeypatch, layout):
+    """Pixel by pixel or image by image, the points are the same."""
+    patches = PatchesLinf(0.1, (3, 12, 10), [1, 2, 3])
+    images = torch.rand(9, 3, 12, 10, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=layout)
+    best = patches.start(images, torch.arange(9), 0)
+    before = best.clone()
+    words, sizes = words_for(9, patches.draws), torch.tensor([1, 2, 3] * 3)
+    few = patches.paste(best, images, words, sizes)
+    monkeypatch.setattr(squares_linf, "FEW", 0.0)
+    assert torch.equal(patches.paste(best, images, words, sizes), few)
+    assert torch.equal(best, before)
+    assert not torch.equal(few, before)
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_a_projection_depends_on_no_other(norm):
+    """Rows that are done early leave the search; those that stay on find what they find by themselves."""
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(40, 60, generator=generator).mul(3).sub(1).clamp(0, 1)
+    normal = torch.randn(40, 60, generator=generator)
+    excess = torch.linspace(0.01, 30, 40) * torch.tensor([1.0, -1.0]).repeat(20)
+    together = to_hyperplane(points, normal, excess, norm)
+    alone = [to_hyperplane(points[i : i + 1], normal[i : i + 1], excess[i : i + 1], norm) for i in range(40)]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-6)
+    assert len({int((row.abs() > 0).sum()) for row in together}) > 1
 
 
 def test_a_square_moves_its_pixels_by_twice_eps_within_ball_and_box():

@@ -37,7 +37,7 @@ def test_a_pipe_gets_plain_lines_now_and_then() -> None:
         "load: done after 0.0 s, bench:digits-cnn",
         "fine-tune: started",
     ]
-    assert lines[3] == "fine-tune: 10 %, loss 0.01, 10 s"
+    assert lines[3] == "fine-tune: 10 %, loss 0.01, 10 s, 1 min 30 s left"
     assert len([line for line in lines if line.startswith("fine-tune")]) == 12
     assert lines[-1] == "apgd-ce: done after 0.0 s, standing 231/400"
     assert "\x1b" not in file.getvalue()
@@ -51,11 +51,8 @@ def test_a_stage_that_crawls_is_heard_of_once_a_minute() -> None:
         for second in range(200):
             clock.now = float(second)
             report(Event(stage="square", done=second, total=1_000_000))
-    assert [line for line in file.getvalue().splitlines() if "%" in line] == [
-        "square: 0 %, 1 min 00 s",
-        "square: 0 %, 2 min 00 s",
-        "square: 0 %, 3 min 00 s",
-    ]
+    told = [line.rpartition(", ")[0] for line in file.getvalue().splitlines() if "%" in line]
+    assert told == ["square: 0 %, 1 min 00 s", "square: 0 %, 2 min 00 s", "square: 0 %, 3 min 00 s"]
 
 
 def test_a_terminal_gets_one_line_per_stage() -> None:

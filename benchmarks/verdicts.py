@@ -1,0 +1,91 @@
+"""Do our attack engine and the reference give the same verdicts? Several seeds of each, image by image.
+
+    python benchmarks/verdicts.py --model autoattack:resnet18 --track cifar10-linf-v1 --images 8
+    python benchmarks/verdicts.py --model checkpoint:FILE@bench:conv8 --track fashion-mnist-linf-v1 --images 12
+
+The whole suite at full budget. Prints a line for each run as it ends, then: how many images are robust under each seed
+of either engine; on how many images the engines differ, on average over all pairs of seeds; and on how many the
+reference differs from itself, which is the yardstick: both draw their starting points and squares at random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import tempfile
+from pathlib import Path
+from statistics import mean
+
+import torch
+
+from bench.attack.engine import Trial, run_suite
+from bench.attack.engines import new_engine
+from bench.compress.bake import bake, fold
+from bench.compress.trace import trace
+from bench.load.datasets import load_dataset
+from bench.model import ModelSpec, Subject
+from bench.progress import silent
+from bench.recipe import load_recipe
+from bench.request import Request
+from bench.run.journal import FileJournal
+from bench.stages import load_parent, pick_device
+from bench.track import load_track
+from bench.verdicts import STANDING
+
+ENGINES = ("reference", "bench")
+
+
+def fates(trial: Trial) -> str:
+    """Return one letter for each image."""
+    with tempfile.TemporaryDirectory() as folder:
+        journal = FileJournal(Path(folder) / "journal.json")
+        return run_suite(trial, "standard", journal=journal, report=silent).letters
+
+
+def apart(one: str, other: str) -> int:
+    """Return the number of images that stand in one run and not in the other."""
+    return sum((a == STANDING) != (b == STANDING) for a, b in zip(one, other, strict=True))
+
+
+def main() -> None:
+    """Read the options, run every seed of either engine, print the comparison."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="", help="SOURCE:NAME; the track's own when left out")
+    parser.add_argument("--track", default="digits-linf-v1", help="a name, or a .toml file")
+    parser.add_argument("--images", type=int, default=50)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--trust", action="store_true", help="let python: models run their code")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    track, device = load_track(options.track), pick_device(options.device)
+    dataset = load_dataset(track.dataset)
+    spec = ModelSpec.parse(options.model or track.model)
+    request = Request(recipe=load_recipe("none"), track=track, model=spec, trust=options.trust)
+    model = load_parent(request, dataset, device, silent)
+    twin = bake(fold(trace(model, dataset.image_shape, device)))
+    print(f"{spec}, {track.threat}, first {options.images} images of {track.dataset}", flush=True)
+    letters: dict[str, list[str]] = {name: [] for name in ENGINES}
+    for seed, name in itertools.product(range(options.seeds), ENGINES):
+        trial = Trial(
+            subject=Subject(twin=twin, parent=twin, deployed=twin),
+            examples=dataset.test.first(options.images),
+            threat=track.threat,
+            n_classes=dataset.n_classes,
+            seed=seed,
+            device=device,
+            engine=new_engine(name),
+        )
+        letters[name].append(fates(trial))
+        print(f"  {name:<10} seed {seed}  {letters[name][-1]}", flush=True)
+    robust = {name: [each.count(STANDING) for each in found] for name, found in letters.items()}
+    between = [apart(*pair) for pair in itertools.product(letters["reference"], letters["bench"])]
+    within = [apart(*pair) for pair in itertools.combinations(letters["reference"], 2)]
+    print(f"clean {options.images - letters['bench'][0].count('x')}, robust: reference {robust['reference']}, ", end="")
+    print(f"bench {robust['bench']}; engines differ on {mean(between):.3g} images, ", end="")
+    print(f"the reference from itself on {mean(within or [0]):.3g}")
+
+
+if __name__ == "__main__":
+    main()
