@@ -82,6 +82,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         album = FileAlbum(journal.images) if request.keep else None
         trial = dataclasses.replace(trial, album=album)
         outcome = run_suite(trial, track.suite, further=further(trial.subject), journal=journal, report=report)
+        report(Event(stage="pgd-20, alarms"))
         stand_pgd20 = pgd20(trial)
         raised = raise_alarms(trial, outcome, agrees) + beats_the_suite(stand_pgd20, outcome)
         agrees = compare_under_attack(agrees, trial, outcome)
