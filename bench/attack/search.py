@@ -170,7 +170,7 @@ def choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
 
 def overwrite(target: Tensor, condition: Tensor, source: Tensor) -> Tensor:
     """Return `choose(condition, source, target)`; where rows can be counted without waiting for it, in place."""
-    if target.is_cuda:
+    if target.is_cuda or 0 in target.stride():  # autograd hands out expanded zeros, whose rows share their memory
         return choose(condition, source, target)
     rows = condition.nonzero().flatten()
     if len(rows):
