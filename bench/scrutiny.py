@@ -14,11 +14,11 @@ CHALLENGE = "challenge:"
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What one check of an entry found.
+    """What one check of an entry, or of a submission, found.
 
     Attributes:
         name: of the check, "clean".
-        holds: whether the entry is right; None where it could not be checked.
+        holds: whether what is checked is right; None where it could not be checked.
         text: one sentence with the figures.
     """
 

@@ -34,10 +34,10 @@ def verify(
     """Check that an entry holds, in minutes: its row becomes verified, or the exit code is 1."""
     import secrets
 
+    from bench.audit.verify import Inquiry, verify
     from bench.catalogue import entry_file
     from bench.render.findings import print_findings
     from bench.render.progress import watching
-    from bench.verify import Inquiry, verify
 
     path = entry_file(name, board)
     entry = _load(path)
@@ -80,11 +80,11 @@ def challenge(
     as_json: Json = False,
 ) -> None:
     """Put adversarial images of your own to an entry's judge: those that hold change its letters."""
+    from bench.audit.challenge import concede, judge_challenge, read_images
+    from bench.audit.retrial import find_model, same_model, stand_again
     from bench.catalogue import entry_file
-    from bench.challenge import concede, judge_challenge, read_images
     from bench.load.datasets import load_dataset
     from bench.render.findings import print_fates
-    from bench.retrial import find_model, same_model, stand_again
     from bench.stages import pick_device
 
     path, where = entry_file(name, board), pick_device(device)

@@ -11,7 +11,7 @@ from bench.commands.output import Json, console, print_json
 from bench.errors import GateError, UsageError
 
 if TYPE_CHECKING:
-    from bench.check import Finding
+    pass
 
 
 def new(
@@ -20,7 +20,7 @@ def new(
     own_step: Annotated[bool, typer.Option("--own-step", help="With a step of its own, in steps.py.")] = False,
 ) -> None:
     """Write a submission's folder, or a recipe's file, to start from."""
-    from bench.scaffold import new_recipe, new_submission
+    from bench.submit.scaffold import new_recipe, new_submission
 
     if kind == "submission":
         folder = new_submission(name, own_step=own_step)
@@ -40,29 +40,18 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check submissions in seconds: card, recipe, and a mock run of the whole line. No data, no GPU."""
-    from bench.check import check_submission, submission_folders
+    from bench.render.findings import print_findings
+    from bench.submit.check import check_submission, submission_folders
 
     found = {}
     for folder in folders or submission_folders():
         found[folder.as_posix()] = findings = check_submission(folder, trust=trust)
         if not as_json:
-            _print(folder, findings)
+            print_findings(str(folder), findings, console())
     if as_json:
         print_json({folder: [vars(finding) for finding in findings] for folder, findings in found.items()})
     elif not found:
         typer.echo("There are no submissions here: bench new submission NAME writes one.")
-    bad = [folder for folder, findings in found.items() if any(finding.ok is False for finding in findings)]
+    bad = [folder for folder, findings in found.items() if any(finding.holds is False for finding in findings)]
     if bad:
         raise GateError(f"{len(bad)} of {len(found)} submissions do not hold: {', '.join(bad)}.")
-
-
-def _print(folder: Path, findings: list[Finding]) -> None:
-    from rich.text import Text
-
-    signs = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("–", "yellow")}
-    screen, width = console(), max(len(finding.what) for finding in findings)
-    screen.print(Text(str(folder), style="bold"))
-    for finding in findings:
-        sign, style = signs[finding.ok]
-        line = Text("  ").append(sign, style=style).append(f" {finding.what:{width}}  ")
-        screen.print(line.append(finding.note, style="" if finding.ok is False else "dim"), soft_wrap=True)

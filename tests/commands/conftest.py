@@ -10,9 +10,9 @@ from factories import make_entry
 from scrutinised import BUDGET, NAME, SHAPE, TRACK, N
 from torch import nn
 
-import bench.repeat
-import bench.retrial
-import bench.verify
+import bench.audit.repeat
+import bench.audit.retrial
+import bench.audit.verify
 from bench import cli
 from bench.attack.driver import BenchEngine
 from bench.attack.engine import Trial, run_suite
@@ -128,10 +128,10 @@ def place(board):
 @pytest.fixture
 def run(world, parent, board, monkeypatch, capsys):
     """Run a command; return its exit code, output and complaints. Exports and the parent are there already."""
-    monkeypatch.setattr(bench.retrial, "deploy", lambda *args: world["artefact"])
-    monkeypatch.setattr(bench.repeat, "deploy", lambda *args: world["artefact"])
-    monkeypatch.setattr(bench.repeat, "load_parent", lambda *args: parent)
-    monkeypatch.setattr(bench.verify, "BenchEngine", lambda: BenchEngine(budget=BUDGET))
+    monkeypatch.setattr(bench.audit.retrial, "deploy", lambda *args: world["artefact"])
+    monkeypatch.setattr(bench.audit.repeat, "deploy", lambda *args: world["artefact"])
+    monkeypatch.setattr(bench.audit.repeat, "load_parent", lambda *args: parent)
+    monkeypatch.setattr(bench.audit.verify, "BenchEngine", lambda: BenchEngine(budget=BUDGET))
     monkeypatch.setitem(ENGINES, "bench", lambda: BenchEngine(budget=BUDGET))
 
     def command(*arguments: str, model: str = "model"):

@@ -182,7 +182,7 @@ def test_an_entry_that_changed_meanwhile_is_not_overwritten(run, place, honest, 
         changed.write(path)
         return ()
 
-    monkeypatch.setattr("bench.verify.question", meanwhile)
+    monkeypatch.setattr("bench.audit.verify.question", meanwhile)
     code, _, err = run("verify", NAME, "--sample", "0")
     assert code == 1
     assert "changed meanwhile" in err

@@ -11,14 +11,14 @@ import torch
 
 from bench.attack.alarms import question
 from bench.attack.driver import BenchEngine
+from bench.audit.rejudge import rejudge_adversarial, rejudge_clean
+from bench.audit.repeat import repeat
+from bench.audit.retrial import Retrial, find_model, stand_again
 from bench.compress.sealed import Sealed
 from bench.entry import Entry
 from bench.errors import UsageError
 from bench.progress import Event, Report
 from bench.provenance import here
-from bench.rejudge import rejudge_adversarial, rejudge_clean
-from bench.repeat import repeat
-from bench.retrial import Retrial, find_model, stand_again
 from bench.run.evidence import digest_of_file
 from bench.scrutiny import Evidence, Finding, Verification
 from bench.stages import compare_twin, count_cost, device_name, disagreement_of, pick_device

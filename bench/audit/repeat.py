@@ -9,6 +9,7 @@ import torch
 from bench.attack.engine import run_suite
 from bench.attack.engines import new_engine
 from bench.attack.suites import further
+from bench.audit.retrial import stand_again
 from bench.compress.export import deploy
 from bench.compress.sealed import Sealed
 from bench.entry import Entry
@@ -18,7 +19,6 @@ from bench.parent import load_parent
 from bench.progress import Event, Report
 from bench.recipe import Recipe
 from bench.request import Request
-from bench.retrial import stand_again
 from bench.scrutiny import Finding
 from bench.stages import compare_twin, count_cost, estimate, open_journal, raise_alarms
 from bench.verdicts import STANDING, mcnemar

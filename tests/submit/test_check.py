@@ -9,23 +9,23 @@ import torch
 from submissions_made_up import CARD, write_submission
 
 from bench import cli
-from bench.check import check_submission
 from bench.errors import UsageError
 from bench.load.own_steps import own_steps
 from bench.recipe import load_recipe
-from bench.rehearsal import rehearse_step
-from bench.scaffold import new_recipe, new_submission
+from bench.submit.check import check_submission
+from bench.submit.rehearsal import rehearse_step
+from bench.submit.scaffold import new_recipe, new_submission
 
-EXAMPLES = Path(__file__).parents[1] / "submissions"
+EXAMPLES = Path(__file__).parents[2] / "submissions"
 here = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples stand in the checkout")
 
 
 def signs(folder, *, trust: bool = False) -> dict[str, bool | None]:
-    return {finding.what: finding.ok for finding in check_submission(folder, trust=trust)}
+    return {finding.name: finding.holds for finding in check_submission(folder, trust=trust)}
 
 
 def notes(folder, *, trust: bool = False) -> dict[str, str]:
-    return {finding.what: finding.note for finding in check_submission(folder, trust=trust)}
+    return {finding.name: finding.text for finding in check_submission(folder, trust=trust)}
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_new_submission_with_an_own_step_holds_together(bench):
     code, out, err = bench("check", "--trust", "--json")
     assert (code, err) == (0, "")
     (findings,) = json.loads(out).values()
-    assert {finding["ok"] for finding in findings} == {True}
+    assert {finding["holds"] for finding in findings} == {True}
     assert "can be saved" in next(f["note"] for f in findings if f["what"] == "my-recipe/finetune-mixed")
     assert findings[-1]["what"] == "mock run"
 
@@ -99,7 +99,9 @@ def test_a_submission_that_does_not_hold_ends_with_1(bench, tmp_path):
     code, out, err = bench("check")
     assert code == 1
     assert "✗ card    submissions/ours/card.toml: the key 'licence' is missing." in out
-    assert "✗ recipe  Recipe ours, step 0: there is no step 'quantise'. Did you mean 'quantize'?" in out
+    assert "✗ recipe Recipe ours, step 0: there is no step 'quantise'. Did you mean 'quantize'?" in " ".join(
+        out.split()
+    )
     assert err == "error: 1 of 1 submissions do not hold: submissions/ours.\n"
 
 

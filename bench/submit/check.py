@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from bench.errors import BenchError, UsageError
 from bench.model import ModelSpec
 from bench.recipe import Recipe, load_recipe
-from bench.scaffold import check_name
+from bench.scrutiny import Finding
 from bench.submission import Card, load_card
+from bench.submit.scaffold import check_name
 from bench.track import load_track
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One check.
-
-    Attributes:
-        what: was checked.
-        ok: whether it holds; None where it was not checked.
-        note: why it does not hold or was not checked, or what was found.
-    """
-
-    what: str
-    ok: bool | None
-    note: str
 
 
 def check_submission(folder: Path, *, trust: bool) -> list[Finding]:
@@ -41,7 +26,7 @@ def check_submission(folder: Path, *, trust: bool) -> list[Finding]:
 
     def ask(what: str, question: Callable[[], str]) -> bool:
         findings.append(_asked(what, question))
-        return findings[-1].ok is True
+        return findings[-1].holds is True
 
     ask("name", lambda: _name(folder))
     if ask("card", lambda: _card(load_card(folder))):
@@ -64,9 +49,9 @@ def submission_folders(submissions: Path = Path("submissions")) -> list[Path]:
 def _runs(recipe: Recipe, *, trust: bool) -> list[Finding]:
     if recipe.own_code is not None and not trust:
         note = f"not run: {recipe.own_code.file} is code; read it, then --trust"
-        return [Finding(what="own steps", ok=None, note=note), Finding(what="mock run", ok=None, note=note)]
+        return [Finding(name="own steps", holds=None, text=note), Finding(name="mock run", holds=None, text=note)]
     from bench.load.own_steps import own_steps
-    from bench.rehearsal import rehearse, rehearse_step
+    from bench.submit.rehearsal import rehearse, rehearse_step
 
     findings: list[Finding] = []
     try:
@@ -76,15 +61,15 @@ def _runs(recipe: Recipe, *, trust: bool) -> list[Finding]:
                     findings.append(_asked(table["step"], partial(rehearse_step, recipe, position)))
             findings.append(_asked("mock run", partial(rehearse, recipe)))
     except BenchError as error:
-        findings.append(Finding(what="own steps", ok=False, note=str(error)))
+        findings.append(Finding(name="own steps", holds=False, text=str(error)))
     return findings
 
 
 def _asked(what: str, question: Callable[[], str]) -> Finding:
     try:
-        return Finding(what=what, ok=True, note=question())
+        return Finding(name=what, holds=True, text=question())
     except BenchError as error:
-        return Finding(what=what, ok=False, note=str(error))
+        return Finding(name=what, holds=False, text=str(error))
 
 
 def _name(folder: Path) -> str:

@@ -68,5 +68,5 @@ def _step(name: str, *, own_step: bool) -> str:
 
 
 def _filled(template: str, name: str) -> str:
-    text = (resources.files("bench") / "templates" / template).read_text(encoding="utf-8")
+    text = (resources.files("bench") / "submit" / "templates" / template).read_text(encoding="utf-8")
     return Template(text).substitute(name=name)
