@@ -99,9 +99,8 @@ def test_a_submission_that_does_not_hold_ends_with_1(bench, tmp_path):
     code, out, err = bench("check")
     assert code == 1
     assert "✗ card    submissions/ours/card.toml: the key 'licence' is missing." in out
-    assert "✗ recipe Recipe ours, step 0: there is no step 'quantise'. Did you mean 'quantize'?" in " ".join(
-        out.split()
-    )
+    words = " ".join(out.split())
+    assert "✗ recipe Recipe ours, step 0: there is no step 'quantise'. Did you mean 'quantize'?" in words
     assert err == "error: 1 of 1 submissions do not hold: submissions/ours.\n"
 
 
