@@ -51,7 +51,7 @@ def test_a_new_submission_with_an_own_step_holds_together(bench):
     assert (code, err) == (0, "")
     (findings,) = json.loads(out).values()
     assert {finding["holds"] for finding in findings} == {True}
-    assert "can be saved" in next(f["note"] for f in findings if f["what"] == "my-recipe/finetune-mixed")
+    assert "can be saved" in next(f["text"] for f in findings if f["name"] == "my-recipe/finetune-mixed")
     assert findings[-1]["what"] == "mock run"
 
 
