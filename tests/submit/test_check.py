@@ -52,7 +52,7 @@ def test_a_new_submission_with_an_own_step_holds_together(bench):
     (findings,) = json.loads(out).values()
     assert {finding["holds"] for finding in findings} == {True}
     assert "can be saved" in next(f["text"] for f in findings if f["name"] == "my-recipe/finetune-mixed")
-    assert findings[-1]["what"] == "mock run"
+    assert findings[-1]["name"] == "mock run"
 
 
 def test_a_new_submission_without_one_is_a_recipe_of_built_in_steps(tmp_path):
