@@ -21,6 +21,7 @@ from bench.errors import BenchError
 from bench.load.architectures.schedule import Schedule
 from bench.load.datasets import load_dataset
 from bench.load.models import load_model
+from bench.load.own_steps import own_steps
 from bench.measure.macs import count_macs
 from bench.model import Subject
 from bench.parent import task_of
@@ -109,8 +110,10 @@ def finetuning_at_most(cell: Cell, dataset: Dataset) -> Meter:
     """Return what a cell's fine-tuning may cost: its steps tell, on a few images and a network of one layer."""
     request, total = cell.request, Meter()
     train, budget = dataset.train, request.track.finetune_images
-    for step, table in zip(request.recipe.resolve(), cell.steps, strict=True):
-        if not str(table["step"]).startswith("finetune-"):
+    with own_steps(request.recipe):
+        steps = request.recipe.resolve()
+    for step, table in zip(steps, cell.steps, strict=True):
+        if not str(table["step"]).rpartition("/")[2].startswith("finetune-"):
             continue
         epochs = table.get("epochs")
         images = min(budget - total.images, round(epochs * len(train)) if epochs else budget)

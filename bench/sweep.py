@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.entry import Entry, entry_name, load_entry
+from bench.entry import Entry, RecipeRecord, entry_name, load_entry
 from bench.errors import UsageError
 from bench.files import read_toml
 from bench.model import ModelSpec
-from bench.recipe import Recipe, fingerprint, load_recipe, override, settings
+from bench.recipe import Recipe, load_recipe, override
 from bench.registry import did_you_mean
 from bench.request import Request
 from bench.track import Track, load_track
@@ -109,8 +109,8 @@ class Cell:
 
     @cached_property
     def steps(self) -> tuple[dict[str, Any], ...]:
-        """Every setting of every step, as the entry keeps them."""
-        return settings(self.request.recipe.resolve(), self.request.recipe)
+        """Every setting of every step, as the entry keeps them; of a submission's own steps those that are written."""
+        return self.request.recipe.declared()
 
     @property
     def arguments(self) -> list[str]:
@@ -134,7 +134,17 @@ class Cell:
             return None
         if entry is None or entry.track.fingerprint != self.request.track.fingerprint:
             return None
-        return entry if entry.recipe.fingerprint == fingerprint(self.steps) else None
+        return entry if self._is_answered_by(entry.recipe) else None
+
+    def _is_answered_by(self, found: RecipeRecord) -> bool:
+        """Whether an entry's recipe is this one: the same code, and the same settings as far as they are written."""
+        asked: list[dict[str, Any]] = json.loads(json.dumps(self.steps, default=str))
+        codes = {code.sha256 if code else None for code in (found.own_code, self.request.recipe.own_code)}
+        return (
+            len(codes) == 1
+            and len(asked) == len(found.steps)
+            and all(ours.items() <= theirs.items() for ours, theirs in zip(asked, found.steps, strict=True))
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,7 +290,7 @@ def _cell(extra: Extra, file: SweepFile, device: str, trust: bool) -> Cell:
     track_name = extra.track or file.tracks[0]
     track: Track = load_track(track_name)
     recipe: Recipe = override(load_recipe(extra.recipe), list(extra.set))
-    model = extra.model or (file.models[0] if file.models else track.model)
+    model = extra.model or (file.models[0] if file.models else recipe.model or track.model)
     wanted = extra.n_examples or file.n_examples
     request = Request(
         recipe=recipe,

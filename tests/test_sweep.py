@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 from factories import make_entry
+from submissions_made_up import write_submission
 
+from bench.entry import RecipeRecord
 from bench.errors import UsageError
 from bench.recipe import fingerprint, load_recipe, settings
 from bench.sweep import Result, load_sweep
@@ -143,6 +145,25 @@ def test_a_cell_is_not_done_by_another_answer(write, tmp_path):
     assert Result.before(cell, tmp_path).state == "waiting"  # another seed
     entry.path(tmp_path).write_text("{")
     assert Result.before(cell, tmp_path).state == "waiting"  # cut off
+
+
+def test_a_submission_with_own_steps_is_done_by_the_same_code_only(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = write_submission(tmp_path / "submissions") / "steps.py"
+    text = 'tracks = ["digits-linf-v1"]\nrecipes = ["ours"]\n'
+    with pytest.raises(UsageError, match="add --trust"):
+        load_sweep(write(text))
+    (cell,) = load_sweep(write(text), trust=True)
+    recipe, own = cell.request.recipe, cell.request.recipe.own_code
+    steps = ({"step": "ours/mine", "size": 1},)
+    entry = make_entry("ours", "." * 400, track="digits-linf-v1")
+    record = {"name": "ours", "summary": recipe.summary, "steps": steps, "own_code": own}
+    entry = entry.changed(recipe=RecipeRecord(**record, fingerprint=fingerprint(steps, own)))
+    entry.save(tmp_path / "board")
+    assert Result.before(cell, tmp_path / "board").state == "done"
+    file.write_text(file.read_text() + "\n")
+    (cell,) = load_sweep(write(text), trust=True)
+    assert Result.before(cell, tmp_path / "board").state == "waiting"
 
 
 @pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.toml")), ids=lambda path: path.stem)
