@@ -24,11 +24,12 @@ from bench.compress.bake import bake, fold
 from bench.compress.trace import trace
 from bench.load.datasets import load_dataset
 from bench.model import ModelSpec, Subject
+from bench.parent import load_parent
 from bench.progress import silent
 from bench.recipe import load_recipe
 from bench.request import Request
 from bench.run.journal import FileJournal
-from bench.stages import load_parent, pick_device
+from bench.stages import pick_device
 from bench.track import load_track
 from bench.verdicts import STANDING
 
