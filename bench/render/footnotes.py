@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from bench.render import numbers
 PARETO, ALARM, PARTIAL, SPARSE = "◆", "!", "◐", "∅"
 STATUS_MARKS: dict[Status, str] = {"verified": "✓", "self-reported": "†"}
 STATUS_TEXTS: dict[Status, str] = {
-    "verified": "Verified: somebody else measured it again and found the same.",
+    "verified": "Verified: model, letters, images and costs held when they were checked again (bench verify).",
     "self-reported": "Self-reported: sent in with its evidence and not measured again, so not ranked and never ◆.",
 }
 COST_NAMES: dict[Cost, str] = {"bops": "BOPs", "macs": "MACs", "bytes": "size", "latency": "latency"}
@@ -95,11 +96,11 @@ def _sparse_notes(entries: Sequence[Entry]) -> list[Note]:
 def _trust_notes(entries: Sequence[Entry]) -> list[Note]:
     statuses = {entry.status for entry in entries}
     notes = [Note(mark=mark, text=STATUS_TEXTS[status]) for status, mark in STATUS_MARKS.items() if status in statuses]
-    notes += [
-        Note(mark=PARTIAL, text=f"{label(entry)}: {share(entry)} images, not ranked.")
-        for entry in entries
-        if entry.partial
-    ]
+    shares = Counter(share(entry) for entry in entries if entry.partial)
+    for text, count in shares.items():
+        who = next(label(entry) for entry in entries if entry.partial and share(entry) == text)
+        who = f"{count} rows" if count > 1 else who
+        notes.append(Note(mark=PARTIAL, text=f"{who}: {text} images, not ranked."))
     for entry in entries:
         for alarm in entry.verdicts.alarms:
             fate = "not ranked" if alarm.fatal else "a warning"
