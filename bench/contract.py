@@ -18,7 +18,9 @@ def digest_of_weights(model: nn.Module) -> str:
     """Return a sha256 over the names and values of everything in a model's state."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        # Through bytes: numpy knows no bfloat16.
+        values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(name.encode() + values.numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -66,5 +68,7 @@ def _check_logits(found: Subject, images: Tensor, recipe: Recipe) -> None:
     if not isinstance(logits, Tensor) or logits.shape != expected:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise UsageError(f"expected logits of {expected[1]} classes for each of 2 images, got {got}.")
+    if logits.dtype != torch.float32:
+        raise UsageError(f"expected logits in float32, got {logits.dtype}; cast them, or train in float32.")
     if not logits.isfinite().all():
         raise UsageError("its network gives logits that are not finite.")

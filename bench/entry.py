@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from bench.compression import Compression
 from bench.efficiency import Efficiency
-from bench.errors import UsageError
+from bench.errors import GateError, UsageError
 from bench.files import locked, write_text
 from bench.provenance import Provenance
 from bench.recipe import OwnCode, fingerprint
@@ -201,11 +201,16 @@ class Entry(BaseModel):
     @property
     def standing(self) -> Standing:
         """Whether the row takes part in the ranking, and if not, the gravest reason."""
-        if self.verdicts.fatal or self.low_precision:
+        if self.verdicts.fatal or self.low_precision or self.unguarded:
             return "alarmed"
         if self.status == "self-reported":
             return "self-reported"
         return "partial" if self.partial else "ranked"
+
+    @property
+    def unguarded(self) -> bool:
+        """Whether a submission's own code ran in the process that attacked and judged, where it could change both."""
+        return self.recipe.own_code is not None and not self.recipe.own_code.isolated
 
     @property
     def low_precision(self) -> bool:
@@ -251,8 +256,13 @@ class Entry(BaseModel):
         return Verdicts.of(attacks=attacks, letters=letters, alarms=self.verdicts.alarms)
 
     def save(self, board: Path) -> None:
-        """Write the entry under `board`, atomically and while nobody else does."""
+        """Write the entry under `board`, atomically and while nobody else does.
+
+        Raises:
+            GateError: a challenge stands in the entry that would be replaced: a new measurement does not undo it.
+        """
         with locked(board):
+            refuse_to_forget(self.path(board), self.challenges)
             self.write(self.path(board))
 
     def write(self, path: Path) -> None:
@@ -263,6 +273,19 @@ class Entry(BaseModel):
     def changed(self, **fields: Any) -> Entry:
         """Return the entry with other values in some fields, checked as any entry is."""
         return Entry(**{name: getattr(self, name) for name in Entry.model_fields} | fields)
+
+
+def refuse_to_forget(path: Path, challenges: tuple[Challenge, ...] = ()) -> None:
+    """Raise GateError where an entry stands that somebody challenged, and what is to replace it does not say so."""
+    try:
+        old = load_entry(path) if path.is_file() else None
+    except UsageError:  # not an entry any more: nothing to lose
+        return
+    if old is not None and len(old.challenges) > len(challenges):
+        raise GateError(
+            f"{path} was challenged by {', '.join(one.by for one in old.challenges)}, which a new measurement would "
+            "erase: move it and its images away to measure again, and have the new entry challenged with them."
+        )
 
 
 def entry_name(model: str, recipe: str, seed: int, images: int, asked: int) -> str:

@@ -11,7 +11,7 @@ from bench.attack.engine import Trial, run_suite
 from bench.attack.engines import new_engine
 from bench.attack.suites import further
 from bench.compress.export import deploy
-from bench.entry import Effort, Entry
+from bench.entry import Effort, Entry, entry_name, refuse_to_forget
 from bench.load.datasets import load_dataset
 from bench.model import Subject
 from bench.parent import load_parent
@@ -49,6 +49,8 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
     # TensorFloat-32 keeps 10 bits of mantissa: the twin would no longer be what the deployed model computes.
     torch.backends.cudnn.allow_tf32 = False
     request.recipe.declared()
+    asked = entry_name(str(request.model), request.recipe.name, request.seed, request.images, track.n_examples)
+    refuse_to_forget(board / track.name / f"{asked}.json")
     n_examples, engine = request.images, new_engine(request.engine, batch_size=request.batch_size)
 
     with clock.stage("load"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from bench.errors import BenchError
 from bench.load.architectures.schedule import Schedule
 from bench.load.datasets import load_dataset
 from bench.load.models import load_model
-from bench.load.own_steps import own_steps
+from bench.load.own_steps import blaming, own_steps
 from bench.measure.macs import count_macs
 from bench.model import Subject
 from bench.parent import task_of
@@ -73,7 +74,10 @@ def forecast(cells: Sequence[Cell], device: torch.device) -> dict[str, Cost | st
         except BenchError as error:
             paces[who] = str(error)
         found = paces[who]
-        costs[cell.title] = found if isinstance(found, str) else _cost(cell, found, datasets(request.track.dataset))
+        try:
+            costs[cell.title] = found if isinstance(found, str) else _cost(cell, found, datasets(request.track.dataset))
+        except BenchError as error:  # a step may refuse the network of one layer that tells what it would cost
+            costs[cell.title] = str(error)
     return costs
 
 
@@ -123,18 +127,20 @@ def finetuning_at_most(cell: Cell, dataset: Dataset) -> Meter:
         network = nn.Sequential(nn.Flatten(), nn.Linear(train.images[0].numel(), dataset.n_classes))
         few = Examples(images=train.images[:_SAMPLE], labels=train.labels[:_SAMPLE])
         once = dataclasses.replace(step, epochs=None) if epochs else step  # type: ignore[type-var]
-        once(
-            Subject(twin=network, parent=network, deployed=network),
-            Ingredients(
-                train=few,
-                threat=request.track.threat,
-                finetune_images=_SAMPLE,
-                generator=torch.Generator().manual_seed(0),
-                device=torch.device("cpu"),
-                report=silent,
-                meter=meter,
-            ),
-        )
+        code = request.recipe.own_code
+        with blaming(Path(code.file)) if code and request.recipe.is_own(str(table["step"])) else nullcontext():
+            once(
+                Subject(twin=network, parent=network, deployed=network),
+                Ingredients(
+                    train=few,
+                    threat=request.track.threat,
+                    finetune_images=_SAMPLE,
+                    generator=torch.Generator().manual_seed(0),
+                    device=torch.device("cpu"),
+                    report=silent,
+                    meter=meter,
+                ),
+            )
         share = images / max(meter.images, 1)
         total.images += images
         total.forward += round(share * meter.forward)

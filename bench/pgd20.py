@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from bench.attack.capacity import Capacity, in_parts
 from bench.attack.engine import TOGETHER, Outcome, Trial
 from bench.attack.judge import judge
 from bench.finetune.pgd import pgd
@@ -15,7 +16,15 @@ STEPS, STEP_RATIO = 20, 0.1
 
 def pgd20(trial: Trial) -> list[bool]:
     """Attack every image by PGD-20 (Madry et al., 2018) through the twin; say which stand, as both networks judge."""
-    return torch.cat([_standing(trial, list(part)) for part in _parts(len(trial.examples))]).tolist()
+    size, capacity = STEP_RATIO * float(trial.threat.eps), Capacity()
+
+    def ask(part: slice) -> tuple[torch.Tensor]:
+        images, labels = trial.batch(list(range(part.start, part.stop)))
+        moved = pgd(trial.subject.twin, images, labels, trial.threat, steps=STEPS, step_size=size, generator=None)
+        return (judge(trial.subject, moved, images, labels, trial.threat, capacity=capacity).standing.cpu(),)
+
+    (standing,) = in_parts(len(trial.examples), ask, capacity, most=TOGETHER)
+    return [bool(stood) for stood in standing]
 
 
 def beats_the_suite(standing: list[bool], outcome: Outcome) -> tuple[Alarm, ...]:
@@ -28,14 +37,3 @@ def beats_the_suite(standing: list[bool], outcome: Outcome) -> tuple[Alarm, ...]
         return ()
     sentence = f"{missed} of the images that stood the whole suite fall to PGD-20"
     return (Alarm(name="pgd-20-beats-suite", fatal=False, evidence=sentence),)
-
-
-def _parts(n: int) -> list[range]:
-    return [range(start, min(start + TOGETHER, n)) for start in range(0, n, TOGETHER)]
-
-
-def _standing(trial: Trial, part: list[int]) -> torch.Tensor:
-    images, labels = trial.batch(part)
-    size = STEP_RATIO * float(trial.threat.eps)
-    moved = pgd(trial.subject.twin, images, labels, trial.threat, steps=STEPS, step_size=size, generator=None)
-    return judge(trial.subject, moved, images, labels, trial.threat).standing.cpu()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import shutil
 import time
@@ -26,7 +27,7 @@ from bench.load.own_steps import own_steps
 from bench.model import ModelSpec, Subject
 from bench.plugins import packages_of
 from bench.progress import Event, Report
-from bench.recipe import Ingredients, Meter, Recipe, Step, settings
+from bench.recipe import STEPS, Ingredients, Meter, Recipe, Step, settings
 from bench.request import Request
 from bench.run.apart import prepare_apart
 
@@ -219,6 +220,9 @@ def _folder(request: Request, parent: nn.Module, dataset: Dataset, device: torch
         asked["own steps"] = recipe.own_code.sha256
     if plugins := packages_of(table["step"] for table in recipe.steps):
         asked["plugins"] = plugins
+        # An editable install keeps its version while its code changes.
+        files = {inspect.getsourcefile(STEPS.get(name)) for table in recipe.steps if (name := table["step"]) in STEPS}
+        asked["plugin code"] = sorted(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files if file)
     key = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:24]
     return cache_dir() / "compressed" / key
 

@@ -1,7 +1,8 @@
 """The process in which a submission's own steps run: it prepares one model, seals it, and ends.
 
 It is started by `bench.run.apart`, reads the question as JSON on standard input, and writes a line of JSON for each
-event on standard output, then one that says how it ended. There are no test images in it.
+event on standard output, then one that says how it ended. It hands no test images to what it runs, and is no
+sandbox: code that somebody trusts can read what they can.
 """
 
 from __future__ import annotations

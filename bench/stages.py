@@ -118,13 +118,16 @@ def estimate(trial: Trial, suite: str) -> str:
     return f"at most about {amount}, should all {len(trial.examples):,} images survive"
 
 
-def open_journal(request: Request, trial: Trial, artefact: Artefact) -> FileJournal:
-    """Open the journal of exactly this evaluation: same weights, same question, same engine, same images."""
+def open_journal(request: Request, trial: Trial, artefact: Artefact, *, purpose: str = "evaluate") -> FileJournal:
+    """Open the journal of exactly this evaluation: same weights, same question, same engine, same images, same purpose.
+
+    What one purpose left unfinished is no answer to another: a verification repeats the attack itself.
+    """
     digest = hashlib.sha256(artefact.data)
     for tensor in (trial.examples.images, trial.examples.labels):
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     weights = (digest_of_weights(trial.subject.twin), digest_of_weights(trial.subject.parent))
-    decisive = (request.track.fingerprint, *weights, trial.engine.name)
+    decisive = (purpose, request.track.fingerprint, *weights, trial.engine.name)
     code = (str(request.model), *own_code(request.model), code_digest("attack"))
     digest.update("\n".join((*decisive, *code)).encode())
     journal = FileJournal(cache_dir() / "unfinished" / f"{digest.hexdigest()[:24]}.json")

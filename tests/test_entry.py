@@ -8,9 +8,9 @@ import pytest
 from factories import make_entry, save_entry
 from pydantic import ValidationError
 
-from bench.entry import Effort, Entry, load_entry
-from bench.errors import UsageError
-from bench.recipe import load_recipe, override
+from bench.entry import Effort, Entry, RecipeRecord, load_entry
+from bench.errors import GateError, UsageError
+from bench.recipe import OwnCode, fingerprint, load_recipe, override
 from bench.verdicts import AUTOATTACK, Alarm, Verdicts
 
 
@@ -280,3 +280,21 @@ def test_nobody_is_verified_by_nobody():
 def test_a_recipe_says_how_it_fine_tunes(steps, word):
     recipe = make_entry("r").recipe.model_copy(update={"steps": tuple({"step": name} for name in steps)})
     assert recipe.finetuning == word
+
+
+def test_measuring_again_does_not_erase_a_challenge(tmp_path):
+    made = make_entry("quant8", "..a...x")
+    later = Verdicts.of(attacks=(*AUTOATTACK, "challenge:me"), letters="..ae..x")
+    made.changed(verdicts=later, challenges=(challenge(),)).save(tmp_path)
+    with pytest.raises(GateError, match="challenged by me"):
+        make_entry("quant8", "..a...x").save(tmp_path)
+    assert load_entry(made.path(tmp_path)).challenges
+
+
+def test_code_that_ran_beside_the_judge_keeps_a_row_off_the_ranking():
+    made = make_entry("quant8", "..a...x")
+    for isolated in (True, False):
+        code = OwnCode(file="ours/steps.py", sha256="0" * 64, isolated=isolated)
+        steps = made.recipe.steps
+        recipe = RecipeRecord(name="r", summary="s", steps=steps, fingerprint=fingerprint(steps, code), own_code=code)
+        assert made.changed(recipe=recipe).ranked == isolated

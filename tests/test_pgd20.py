@@ -56,3 +56,12 @@ def test_images_that_only_pgd_breaks_are_an_alarm():
     assert (alarm.name, alarm.fatal) == ("pgd-20-beats-suite", False)
     assert alarm.evidence.startswith("1 of the images")
     assert beats_the_suite(stood, Outcome(attacks=("apgd-ce",), letters=".aa.")) == ()
+
+
+def test_a_network_without_gradients_is_no_crash():
+    class Cut(nn.Module):
+        def forward(self, x):
+            return x.detach().flatten(1)[:, :2]
+
+    examples = Examples(images=torch.zeros(3, 1, 4, 4, dtype=torch.uint8), labels=torch.zeros(3, dtype=torch.int64))
+    assert pgd20(trial(Cut(), examples)) == [True] * 3

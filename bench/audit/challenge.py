@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from bench.attack.judge import show
 from bench.dataset import Examples
 from bench.entry import Entry
 from bench.errors import MissingError, UsageError
-from bench.run.evidence import Deciding, read_evidence, write_evidence
+from bench.run.evidence import UNREADABLE, Deciding, read_evidence, write_evidence
 from bench.scrutiny import CHALLENGE, Challenge
 from bench.threat_model import ThreatModel
 from bench.verdicts import LETTERS, MISCLASSIFIED, STANDING, Verdicts
@@ -104,7 +104,7 @@ def _npz(path: Path) -> dict[str, Tensor]:
         with np.load(path, allow_pickle=False) as stored:
             wanted = [name for name in ("images", "indices", "planes") if name in stored]
             return {name: torch.from_numpy(stored[name]) for name in wanted or stored.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise UsageError(f"{path} is not an .npz file of plain arrays, or is damaged: {error}.") from error
 
 
@@ -202,5 +202,5 @@ def concede(entry: Entry, judged: Judged, examples: Examples, path: Path, *, by:
 
 def _attack_name(by: str, taken: tuple[str, ...]) -> str:
     name = CHALLENGE + (re.sub(r"[^\w.]+", "-", by).strip("-") or "unnamed")
-    again = sum(attack == name or attack.startswith(f"{name}-") for attack in taken)
-    return f"{name}-{again + 1}" if again else name
+    others = (f"{name}-{number}" for number in count(2))
+    return name if name not in taken else next(other for other in others if other not in taken)

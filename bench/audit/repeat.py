@@ -21,7 +21,7 @@ from bench.recipe import Recipe
 from bench.request import Request
 from bench.scrutiny import Finding
 from bench.stages import compare_twin, count_cost, estimate, open_journal, raise_alarms
-from bench.verdicts import STANDING, mcnemar
+from bench.verdicts import LOW_PRECISION, STANDING, mcnemar
 
 LEVEL = 0.05
 
@@ -32,7 +32,8 @@ def repeat(entry: Entry, sealed: Sealed, device: torch.device, report: Report, *
     The parent takes part: its images are one of the attacks, and its cost stands in the entry.
     """
     recipe = Recipe(name=entry.recipe.name, summary=entry.recipe.summary, steps=entry.recipe.steps)
-    engine = "reference" if entry.engine.startswith("pyautoattack") else "bench"
+    low = f"bench-{LOW_PRECISION}" if entry.low_precision else "bench"
+    engine = "reference" if entry.engine.startswith("pyautoattack") else low
     request = Request(
         recipe=recipe, track=entry.track, model=ModelSpec.parse(entry.model), n_examples=len(entry.verdicts.letters),
         seed=entry.seed, device=str(device), trust=trust, engine=engine,
@@ -42,7 +43,7 @@ def repeat(entry: Entry, sealed: Sealed, device: torch.device, report: Report, *
     retrial = stand_again(entry, sealed, device, parent if entry.recipe.steps else None)
     trial = replace(retrial.trial, engine=new_engine(engine))
     report(Event(stage="estimate", note=estimate(trial, entry.track.suite)))
-    journal = open_journal(request, trial, retrial.artefact)
+    journal = open_journal(request, trial, retrial.artefact, purpose="verify")
     faced = further(trial.subject)
     outcome = run_suite(trial, entry.track.suite, further=faced, journal=journal, report=report)
     agrees = compare_twin(

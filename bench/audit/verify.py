@@ -28,6 +28,8 @@ from bench.verdicts import STANDING, Proportion
 SHARE_STANDING = 0.95
 """Of the surviving images that are attacked again so many may be expected to stand: other seeds find a few more, the
 reference itself one image in 150. The sample speaks against an entry when its 95 % interval lies below."""
+ENOUGH = 20
+"""So many survivors, or all of fewer, are attacked again before a row is called verified."""
 BYTES = 0.01
 """Exporters of another release name things differently: by so much, relatively, may a file's size differ."""
 
@@ -85,13 +87,18 @@ def verify(entry: Entry, inquiry: Inquiry, report: Report) -> Outcome:
         findings.append(found)
         if inquiry.full:
             findings += repeat(entry, sealed, device, report, trust=inquiry.trust)
-    return Outcome(findings=tuple(findings), verification=_verification(findings, sampled, inquiry, device))
+    return Outcome(
+        findings=tuple(findings),
+        verification=_verification(findings, sampled, entry.verdicts.robust.count, inquiry, device),
+    )
 
 
 def _verification(
-    findings: list[Finding], sampled: Proportion, inquiry: Inquiry, device: torch.device
+    findings: list[Finding], sampled: Proportion, robust: int, inquiry: Inquiry, device: torch.device
 ) -> Verification | None:
-    if any(one.holds is False for one in findings):
+    """Return what a verified entry says; None where anything disagrees, or too few survivors were attacked again."""
+    enough = min(ENOUGH, robust)
+    if any(one.holds is False for one in findings) or not (inquiry.full or sampled.total >= enough):
         return None
     return Verification(
         held=tuple(one.name for one in findings if one.holds),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,13 +56,19 @@ def verify(
     status = entry.status
     if outcome.verification is not None:
         status = "verified"
-        _write(entry, entry.changed(status=status, verification=outcome.verification), path, board)
+        with _unchanged(entry, path, board):
+            entry.changed(status=status, verification=outcome.verification).write(path)
     if as_json:
         print_json({"entry": entry.name, "status": status, "findings": [vars(one) for one in outcome.findings]})
     else:
         print_findings(f"{entry.track.name}/{entry.name}", outcome.findings, console())
     if outcome.verification is None:
         wrong = [one.name for one in outcome.findings if one.holds is False]
+        if not wrong:
+            raise GateError(
+                f"Nothing speaks against {entry.name}, but {sample} of its survivors are too few to call it verified; "
+                f"leave --sample out, or add --full. Its status stays '{status}'."
+            )
         raise GateError(f"{entry.name} does not hold ({', '.join(wrong)}); its status stays '{status}'.")
     if not as_json:
         held, unchecked = outcome.verification.held, outcome.verification.unchecked
@@ -96,8 +104,10 @@ def challenge(
     judged = judge_challenge(trial, entry.verdicts.letters, submitted)
     after = entry
     if judged.winners and not dry_run:
-        after = concede(entry, judged, examples, path, by=by, reference=reference)
-        _write(entry, after, path, board)
+        # The images are written where the next free number says: nobody else may be looking for one meanwhile.
+        with _unchanged(entry, path, board):
+            after = concede(entry, judged, examples, path, by=by, reference=reference)
+            after.write(path)
     if as_json:
         print_json({"entry": entry.name, "fates": judged.fates, "verdicts": after.verdicts.model_dump(mode="json")})
         return
@@ -141,12 +151,13 @@ def _load(path: Path) -> Entry:
         raise GateError(str(error)) from error
 
 
-def _write(old: Entry, new: Entry, path: Path, board: Path) -> None:
-    """Write an entry in the place of the one that was read, unless somebody else did meanwhile."""
+@contextmanager
+def _unchanged(entry: Entry, path: Path, board: Path) -> Iterator[None]:
+    """Hold the board while an entry is replaced, which must still be the one that was read."""
     from bench.entry import load_entry
     from bench.files import locked
 
     with locked(board if path.is_relative_to(board) else path.parent):
-        if load_entry(path) != old:
+        if load_entry(path) != entry:
             raise GateError(f"{path} changed meanwhile: look at it again.")
-        new.write(path)
+        yield

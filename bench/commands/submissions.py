@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from bench.commands.output import Json, console, print_json
 from bench.errors import GateError, UsageError
-
-if TYPE_CHECKING:
-    pass
 
 
 def new(

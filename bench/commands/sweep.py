@@ -18,7 +18,7 @@ def sweep(
     file: Annotated[Path, typer.Argument(metavar="SWEEP.toml", help="Recipes, models, tracks, seeds: docs/sweeps.md.")],
     board: Board = Path("leaderboard"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
-    trust: Annotated[bool, typer.Option("--trust", help="Let python: models run their code.")] = False,
+    trust: Annotated[bool, typer.Option("--trust", help="Let python: models and steps.py run their code.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the cells, and what each may cost.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -71,7 +71,10 @@ def ascend(
     with attacked(model):
         for _ in range(steps):
             adversarial = adversarial.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(loss(logits_of(model, adversarial)), adversarial)
+            value = loss(logits_of(model, adversarial))
+            if not value.requires_grad:  # a network that cuts the graph has nothing to follow
+                break
+            (gradient,) = torch.autograd.grad(value, adversarial, materialize_grads=True)
             adversarial = project(adversarial.detach() + step_size * _direction(gradient, threat))
     return adversarial.detach()
 

@@ -136,6 +136,8 @@ def place_of(entry: Entry) -> Place | None:
     The paper compresses in one way at most, then fine-tunes once at most, clean or with PGD.
     """
     names = [str(step["step"]) for step in entry.recipe.steps]
+    if any("/" in name for name in names):  # somebody's own step is none of the paper's
+        return None
     tuned = [name for name in names if name.startswith("finetune-")]
     compression = Compression.of_steps(entry.recipe.steps)
     once = len(tuned) <= 1 and (not tuned or names[-1] == tuned[0]) and len(names) - len(tuned) <= 1

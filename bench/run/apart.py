@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,9 +17,9 @@ from pydantic import TypeAdapter
 from bench.errors import InterruptedRunError, MissingError, UsageError
 from bench.progress import Event, Report
 from bench.request import Request
+from bench.run.interpreter import INTERPRETER, same_modules
 
-# -P: a file in the current folder must not take the place of a module.
-_COMMAND = [sys.executable, "-P", "-m", "bench.prepare_apart"]
+_COMMAND = [*INTERPRETER, "-m", "bench.prepare_apart"]
 _PATIENCE_S = 10.0
 
 
@@ -75,7 +74,7 @@ def _interpreter(noise: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=noise,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env=same_modules(),
     )
     try:
         yield child

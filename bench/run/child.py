@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from bench.progress import EVENTS, Event, Report
+from bench.run.interpreter import INTERPRETER, same_modules
 
 _GRACE_S = 20.0
 """How long a child may take to end once it was asked to; then it is killed, which costs it at most a shard."""
@@ -58,14 +57,14 @@ def run_child(arguments: Sequence[str], report: Report) -> Ended:
         A child whose parent was killed ends with its next event, which nobody reads.
     """
     child = subprocess.Popen(
-        [sys.executable, "-m", "bench", *arguments],
+        [*INTERPRETER, "-m", "bench", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,  # what counts is on the board
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
         errors="replace",
-        env=os.environ | {EVENTS: "json"},
+        env=same_modules() | {EVENTS: "json"},
         process_group=0,  # Ctrl-C reaches it once, from here, and not from the terminal as well
     )
     assert child.stderr is not None

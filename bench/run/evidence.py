@@ -25,6 +25,11 @@ from bench.scrutiny import Evidence
 from bench.threat_model import ThreatModel
 
 FORMAT = 1
+UNREADABLE = (
+    *(OSError, ValueError, KeyError, IndexError, TypeError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""What numpy raises for a damaged .npz."""
 _TOGETHER = 500
 """Images packed at a time: several times their size is needed meanwhile."""
 
@@ -112,7 +117,7 @@ def read_evidence(path: Path, examples: Examples, threat: ThreatModel) -> Decidi
             )
             for start, part in zip(range(0, len(numbers), _TOGETHER), numbers.split(_TOGETHER), strict=False)
         ]
-    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise UsageError(f"{path} is not a file of adversarial images, or is damaged: {error}.") from error
     return Deciding(numbers=numbers, letters=letters, images=torch.cat(chunks) if chunks else torch.zeros(0, *shape))
 

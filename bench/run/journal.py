@@ -36,10 +36,12 @@ class FileJournal:
         return {int(image): bool(survived) for image, survived in self._of(attack)["outcomes"].items()}
 
     def record(self, attack: str, outcomes: dict[int, bool], seen: dict[str, int]) -> None:
-        """Add a finished shard and save."""
+        """Add a finished shard and save; an image that fell once stays down, whatever is found of it later."""
         old = self._of(attack)
+        later = {str(image): int(survived) for image, survived in outcomes.items()}
+        final = {image: min(survived, old["outcomes"].get(image, 1)) for image, survived in later.items()}
         self._attacks[attack] = {
-            "outcomes": old["outcomes"] | {str(image): int(survived) for image, survived in outcomes.items()},
+            "outcomes": old["outcomes"] | final,
             "seen": dict(Counter(old["seen"]) + Counter(seen)),
         }
         write_text(self.path, json.dumps(self._attacks))

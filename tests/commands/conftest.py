@@ -132,6 +132,7 @@ def run(world, parent, board, monkeypatch, capsys):
     monkeypatch.setattr(bench.audit.repeat, "deploy", lambda *args: world["artefact"])
     monkeypatch.setattr(bench.audit.repeat, "load_parent", lambda *args: parent)
     monkeypatch.setattr(bench.audit.verify, "BenchEngine", lambda: BenchEngine(budget=BUDGET))
+    monkeypatch.setattr(bench.audit.verify, "ENOUGH", 0)
     monkeypatch.setitem(ENGINES, "bench", lambda: BenchEngine(budget=BUDGET))
 
     def command(*arguments: str, model: str = "model"):

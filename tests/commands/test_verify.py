@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from scrutinised import NAME, SHAPE, TRACK, N
 
+import bench.audit.verify
 from bench.compress.sealed import seal
 from bench.entry import Entry, load_entry
 from bench.run.evidence import read_evidence, write_evidence
@@ -26,6 +27,15 @@ def test_the_world_has_what_the_tests_need(honest, weak):
     assert 5 <= letters.count(STANDING) <= N - 10
     assert "x" in letters
     assert weak[0].verdicts.letters.count(STANDING) > letters.count(STANDING) + 2
+
+
+def test_a_few_survivors_are_too_few(run, place, honest, monkeypatch):
+    path = place(honest)
+    monkeypatch.setattr(bench.audit.verify, "ENOUGH", 20)
+    code, _, err = run("verify", NAME, "--sample", "1")
+    assert code == 1
+    assert "1 of its survivors are too few to call it verified" in err
+    assert load_entry(path).status == "measured"
 
 
 def test_an_honest_entry_is_verified(run, place, honest):

@@ -46,5 +46,7 @@ def fake_bench(tmp_path, monkeypatch):
     (tmp_path / "bench" / "__init__.py").touch()
     (tmp_path / "bench" / "__main__.py").write_text(FAKE)
     monkeypatch.chdir(tmp_path)
+    # The child has the modules of this process, whatever lies in the current folder.
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path
