@@ -25,6 +25,7 @@ Names = list[tuple[str, str]]
 
 KINDS = ("recipes", "tracks", "models", "datasets", "steps", "entries", "published")
 PUBLISHED = "published:"
+_ANYTHING = ("recipe, track or entry", "recipes, tracks, entries or published")
 
 
 def catalogue(what: str, board: Path) -> Names:
@@ -133,7 +134,7 @@ def _best(first: Entry | Published, words: str, board: Path) -> Published:
     )
 
 
-def find_entry(name: str, board: Path, *, published: Sequence[str] = ()) -> Entry:
+def find_entry(name: str, board: Path, *, published: Sequence[str] | None = None) -> Entry:
     """Return the entry called `name`, or the one in the file `name`; see `entry_file`.
 
     Raises:
@@ -142,13 +143,13 @@ def find_entry(name: str, board: Path, *, published: Sequence[str] = ()) -> Entr
     return load_entry(entry_file(name, board, published=published))
 
 
-def entry_file(name: str, board: Path, *, published: Sequence[str] = ()) -> Path:
+def entry_file(name: str, board: Path, *, published: Sequence[str] | None = None) -> Path:
     """Return the file of the entry called `name` ("TRACK/NAME" where several tracks have one), or the file `name`.
 
     Args:
         name: the entry's, or its file's.
         board: folder of entries.
-        published: names that may have been meant as well.
+        published: names that may have been meant as well, besides recipes and tracks; None where only an entry will do.
 
     Raises:
         UsageError: nothing has that name, or several entries do.
@@ -161,10 +162,12 @@ def entry_file(name: str, board: Path, *, published: Sequence[str] = ()) -> Path
     if len(files) > 1:
         raise UsageError(f"Several tracks have an entry '{name}': say {files[0].parent.name}/{name}, or another's.")
     if not files:
-        known = [*track_names(), *listed_names(), *(path.stem for path in all_entry_files(board))]
-        hint = did_you_mean(name, [*known, *published])
-        hint = hint if "Did you mean" in hint else " See bench list recipes, tracks, entries or published."
-        raise UsageError(f"There is no recipe, track or entry '{name}'.{hint}")
+        entries = [path.stem for path in all_entry_files(board)]
+        known = entries if published is None else [*track_names(), *listed_names(), *entries, *published]
+        kinds = ("entry", "entries") if published is None else _ANYTHING
+        hint = did_you_mean(name, known)
+        hint = hint if "Did you mean" in hint else f" See bench list {kinds[1]}."
+        raise UsageError(f"There is no {kinds[0]} '{name}'.{hint}")
     return files[0]
 
 

@@ -36,7 +36,7 @@ def export(entry: Entry, form: str, to: Path | None = None) -> Path:
         MissingError: the model is not in the cache.
     """
     if form not in FORMS:
-        raise UsageError(f"There is no format '{form}'; choose {', '.join(FORMS)}.{did_you_mean(form, FORMS)}")
+        raise UsageError(f"There is no format '{form}'.{did_you_mean(form, FORMS)}")
     folder = sealed_folder(entry)
     suffix = {"onnx": ".onnx", "torch-export": ".pt2"}.get(form, "")
     path = to or Path(f"{entry.name}{suffix}")

@@ -105,7 +105,7 @@ def _npz(path: Path) -> dict[str, Tensor]:
             wanted = [name for name in ("images", "indices", "planes") if name in stored]
             return {name: torch.from_numpy(stored[name]) for name in wanted or stored.files}
     except UNREADABLE as error:
-        raise UsageError(f"{path} is not an .npz file of plain arrays, or is damaged: {error}.") from error
+        raise UsageError(f"{path} is not an .npz file of plain arrays, or is damaged.") from error
 
 
 def _pt(path: Path) -> dict[str, Tensor]:

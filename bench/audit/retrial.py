@@ -49,8 +49,8 @@ def find_model(entry: Entry, folder: Path | None, device: torch.device) -> Seale
             folder = sealed_folder(entry)
         except MissingError as error:
             raise MissingError(
-                f"The model of {entry.name} is not in the cache: make it with {entry.command}, or name a folder that "
-                "bench export wrote, --model FOLDER."
+                f"The model of {entry.name} is not in the cache: make it with {entry.command} --board AGAIN, or name "
+                "a folder that bench export wrote, --model FOLDER."
             ) from error
     return unseal(folder or sealed_folder(entry), device)
 

@@ -144,7 +144,10 @@ def _render(files: Sequence[str], board: Path, cost: Cost, *, check: bool) -> No
     for sentence in complaints:
         skipped(sentence)
     if check and (stale or complaints):
-        found = [f"Stale: {', '.join(map(str, stale))}. Run bench leaderboard {' '.join(files)}."] if stale else []
+        where = "" if board == Path("leaderboard") else f" --board {board}"
+        found = (
+            [f"Stale: {', '.join(map(str, stale))}. Run bench leaderboard{where} {' '.join(files)}."] if stale else []
+        )
         found += [f"Not entries: {len(complaints)} of the files, named above."] if complaints else []
         raise GateError(" ".join(found))
     typer.echo("\n".join(f"Wrote {path}" for path in stale) or "Everything is fresh.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.commands.output import Board, Json, complain, console, print_json
-from bench.errors import GateError, InterruptedRunError, UsageError
+from bench.errors import GateError, InterruptedRunError, MissingError, UsageError
 
 if TYPE_CHECKING:
     from bench.entry import Entry
@@ -97,6 +97,8 @@ def challenge(
 
     path, where = entry_file(name, board), pick_device(device)
     entry = _load(path)
+    if not images.is_file():
+        raise MissingError(f"There is no file {images}.")
     examples = load_dataset(entry.track.dataset).test.first(len(entry.verdicts.letters))
     submitted = read_images(images, examples, entry.track.threat)
     sealed = same_model(entry, find_model(entry, model, where))

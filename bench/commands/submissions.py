@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.commands.output import Json, console, print_json
-from bench.errors import GateError, UsageError
+from bench.errors import GateError, MissingError, UsageError
 
 
 def new(
@@ -37,11 +37,15 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check submissions in seconds: card, recipe, and a mock run of the whole line. No data, no GPU."""
+    from bench.registry import did_you_mean
     from bench.render.findings import print_findings
     from bench.submit.check import check_submission, submission_folders
 
     found = {}
     for folder in folders or submission_folders():
+        if not folder.is_dir():
+            known = [each.as_posix() for each in submission_folders()]
+            raise MissingError(f"There is no folder {folder}.{did_you_mean(folder.as_posix(), known)}")
         found[folder.as_posix()] = findings = check_submission(folder, trust=trust)
         if not as_json:
             print_findings(str(folder), findings, console())

@@ -60,7 +60,10 @@ def load_model(spec: ModelSpec, task: Task, *, trust: bool, fit: Fit, unseal: Un
 
 def list_models() -> list[tuple[str, str]]:
     """Return (name, one-line note) of the models that need no download, and of the architectures."""
-    trained = [(f"bench:{name}", f"{note(name)} Trained on first use.") for name in SCHEDULES]
+    trained = [
+        (f"bench:{name}", f"{note(name)} {'Adversarially trained' if plan.adversarial else 'Trained'} on first use.")
+        for name, plan in SCHEDULES.items()
+    ]
     bare = [
         (f"bench:{name}", f"{note(name)} Architecture only: checkpoint:FILE@bench:{name}.")
         for name in ARCHITECTURES

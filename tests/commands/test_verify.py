@@ -181,7 +181,8 @@ def test_a_model_that_is_not_here_can_be_made_or_named(run, place, honest):
     place(honest)
     code, out, err = run("verify", NAME, model="")
     assert (code, out) == (3, "")
-    assert "make it with bench evaluate --recipe quant8 --track digits-linf-v1 --n-examples 60, or name a folder" in err
+    command = "bench evaluate --recipe quant8 --track digits-linf-v1 --n-examples 60 --board AGAIN"
+    assert f"make it with {command}, or name a folder" in err
 
 
 def test_an_entry_that_changed_meanwhile_is_not_overwritten(run, place, honest, monkeypatch):

@@ -1,3 +1,5 @@
+import signal
+
 import pytest
 
 FAKE = """
@@ -37,6 +39,14 @@ match recipe:
     case "prune90":
         sys.exit(130)
 """
+
+
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Hear Ctrl-C, and let children hear it: whoever is started in the background by a shell ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
