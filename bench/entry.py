@@ -239,6 +239,7 @@ class Entry(BaseModel):
         words += ["--trust"] if self.recipe.own_code else []
         words += [f"--n-examples {len(self.verdicts.letters)}"] if self.partial else []
         words += [f"--engine bench-{LOW_PRECISION}"] if self.low_precision else []
+        words += ["--engine reference"] if self.engine.startswith("pyautoattack") else []
         return " ".join(words) + (" with the settings of its steps" if "+" in self.recipe.name else "")
 
     def path(self, board: Path) -> Path:

@@ -15,7 +15,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from bench.attack.suites import SUITES, Passes, passes
-from bench.compress.sealed import unseal
 from bench.compression import Compression
 from bench.dataset import Dataset, Examples
 from bench.errors import BenchError
@@ -25,7 +24,7 @@ from bench.load.models import load_model
 from bench.load.own_steps import blaming, own_steps
 from bench.measure.macs import count_macs
 from bench.model import Subject
-from bench.parent import task_of
+from bench.parent import open_sealed, task_of
 from bench.pgd20 import STEPS
 from bench.progress import silent
 from bench.recipe import Ingredients, Meter
@@ -155,7 +154,7 @@ def _pace(request: Request, dataset: Dataset, device: torch.device) -> _Pace:
     untrained = False
     try:
         network = load_model(
-            request.model, task_of(dataset, request.track.threat), trust=request.trust, fit=fit, unseal=_open
+            request.model, task_of(dataset, request.track.threat), trust=request.trust, fit=fit, unseal=open_sealed
         )
     except _UntrainedError as error:
         network, untrained = error.network.eval(), True
@@ -178,10 +177,6 @@ def _pace(request: Request, dataset: Dataset, device: torch.device) -> _Pace:
 
     paces = [_seconds(work) / len(images) for work in (forward, attack, training)]
     return _Pace(macs=macs, forward=paces[0], attack=paces[1], training=max(paces[1:]), untrained=untrained)
-
-
-def _open(folder: Path) -> nn.Module:
-    return unseal(folder, torch.device("cpu")).network
 
 
 def _seconds(work: Callable[[], None]) -> float:

@@ -37,7 +37,7 @@ def load_parent(request: Request, dataset: Dataset, device: torch.device, report
     def fit(network: nn.Module, schedule: Schedule) -> None:
         fit_and_resume(request.model.name, network, schedule, dataset, threat, device, report)
 
-    network = load_model(request.model, task, trust=request.trust, fit=fit, unseal=_open)
+    network = load_model(request.model, task, trust=request.trust, fit=fit, unseal=open_sealed)
     return channels_last(network, dataset.image_shape).to(device)
 
 
@@ -110,5 +110,6 @@ def _descent(schedule: Schedule) -> dict[str, Any]:
     }
 
 
-def _open(folder: Path) -> nn.Module:
+def open_sealed(folder: Path) -> nn.Module:
+    """Return the network that the bench saved in a folder, on the CPU."""
     return unseal(folder, torch.device("cpu")).network
