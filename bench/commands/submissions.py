@@ -31,7 +31,7 @@ def new(
 
 def check(
     folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FOLDER]...", help="submissions/NAME; all of them when left out.")
+        list[Path] | None, typer.Argument(metavar="FOLDER", help="submissions/NAME; all of them when left out.")
     ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Run own steps, too.")] = False,
     as_json: Json = False,
