@@ -32,6 +32,7 @@ from bench.compress.trace import trace
 from bench.dataset import Dataset, Examples
 from bench.finetune.adversarial import FinetuneAdversarial
 from bench.load.datasets import load_dataset
+from bench.load.layout import channels_last
 from bench.model import ModelSpec, Subject
 from bench.parent import load_parent
 from bench.progress import silent
@@ -77,6 +78,7 @@ def measure(engine: str, job: Job) -> Measured:
     twin = torch.load(job.file, weights_only=False).to(job.device)
     if ours:  # as an evaluation does; the reference has the network as its owner wrote it
         image_shape = tuple(job.examples.images.shape[1:])
+        twin = channels_last(twin, image_shape)
         twin = bake(twin if isinstance(twin, fx.GraphModule) else trace(twin, image_shape, torch.device(job.device)))
     trial = Trial(
         subject=Subject(twin=twin, parent=twin, deployed=twin),
@@ -111,7 +113,7 @@ def compare(name: str, model: nn.Module, examples: Examples, threat: ThreatModel
             threads=options.threads,
             device=options.device,
         )
-        torch.save(bake(model), job.file)
+        torch.save(bake(model).to(memory_format=torch.contiguous_format), job.file)
         for _ in range(options.repeats):
             for engine, measured in runs.items():
                 with multiprocessing.get_context("spawn").Pool(1) as pool:
