@@ -7,9 +7,8 @@ from pathlib import Path
 
 import torch
 
-from bench.attack.engine import Trial, run_suite
+from bench.attack.engine import Trial
 from bench.attack.engines import new_engine
-from bench.attack.suites import further
 from bench.compress.export import deploy
 from bench.entry import Effort, Entry, entry_name, refuse_to_forget
 from bench.load.datasets import load_dataset
@@ -24,10 +23,10 @@ from bench.request import Request
 from bench.run.album import FileAlbum
 from bench.stages import (
     Clock,
+    attack,
     compare_twin,
     compare_under_attack,
     device_name,
-    estimate,
     keep_evidence,
     measure,
     open_journal,
@@ -79,11 +78,10 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
             device=device,
             engine=engine,
         )
-        report(Event(stage="estimate", note=estimate(trial, track.suite)))
         journal = open_journal(request, trial, artefact)
         album = FileAlbum(journal.images) if request.keep else None
         trial = dataclasses.replace(trial, album=album)
-        outcome = run_suite(trial, track.suite, further=further(trial.subject), journal=journal, report=report)
+        outcome = attack(trial, track.suite, journal=journal, report=report)
         report(Event(stage="pgd-20, alarms"))
         stand_pgd20 = pgd20(trial)
         raised = raise_alarms(trial, outcome, agrees) + beats_the_suite(stand_pgd20, outcome)

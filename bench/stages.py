@@ -14,8 +14,9 @@ from torch import nn
 
 from bench.attack import alarms
 from bench.attack.beyond import out_of_reach
-from bench.attack.engine import Outcome, Trial, estimate_seconds
-from bench.attack.suites import further
+from bench.attack.crew import crew, hands_for
+from bench.attack.engine import Outcome, Trial, estimate_seconds, run_suite
+from bench.attack.suites import SUITES, further, passes
 from bench.compress.bake import bake, fold, unrounded
 from bench.compress.export import Artefact, OnnxClassifier, agreement
 from bench.contract import digest_of_weights
@@ -29,6 +30,7 @@ from bench.measure.macs import count_macs
 from bench.measure.size import compressed_bytes, count_parameters
 from bench.model import Subject
 from bench.prepare import Prepared, code_digest, own_code
+from bench.progress import Event, Report
 from bench.recipe import Recipe, fingerprint
 from bench.request import Request
 from bench.run.album import FileAlbum
@@ -111,11 +113,17 @@ def stand_trial(subject: Subject, artefact: Artefact, *, compressed: bool) -> Su
     )
 
 
-def estimate(trial: Trial, suite: str) -> str:
-    """Say what the attack will cost at most, for people."""
-    seconds = estimate_seconds(trial, suite, further=further(trial.subject))
+def attack(trial: Trial, suite: str, *, journal: FileJournal, report: Report) -> Outcome:
+    """Attack with the whole suite and what else this subject is to face, by as many processes as it is worth."""
+    faced = further(trial.subject)
+    seconds = estimate_seconds(trial, suite, further=faced)
     amount = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
-    return f"at most about {amount}, should all {len(trial.examples):,} images survive"
+    note = f"at most about {amount}, should all {len(trial.examples):,} images survive"
+    report(Event(stage="estimate", note=note))
+    each = sum(passes(attack, trial.n_classes).total for attack in SUITES[suite] + faced)
+    with crew(trial, hands_for(trial), pace=seconds / len(trial.examples) / each) as engine:
+        trial = dataclasses.replace(trial, engine=engine)
+        return run_suite(trial, suite, further=faced, journal=journal, report=report)
 
 
 def open_journal(request: Request, trial: Trial, artefact: Artefact, *, purpose: str = "evaluate") -> FileJournal:

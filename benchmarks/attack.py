@@ -1,27 +1,31 @@
 """Our attack engine against the reference: same model, same images, alternately, each run in a process of its own.
 
-    python benchmarks/attack.py                          # digits: a standard network and a robust one, trained here
+    python benchmarks/attack.py --threads 2              # digits: a standard network and a robust one, trained here
     python benchmarks/attack.py --model autoattack:resnet18 --track cifar10-linf-v1 --images 16
 
 Prints, for each model and engine: seconds (wall, and of the processor, whose ratio other programs disturb less), how
 many images survive, image-passes done in relation to those that the protocol needs (forward and backward passes until
 each image's fate is known), and the share of time spent inside the model. A process of its own, because the bench
-engine tells the C library to keep freed memory, which would help the reference, too.
+engine tells the C library to keep freed memory, which would help the reference, too. With several threads the reference
+has them inside each pass, and the bench engine a process for each, whose start counts.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
+import os
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
 import torch
 from torch import fx, nn
 
+from bench.attack.crew import crew
 from bench.attack.driver import BenchEngine
 from bench.attack.engine import Trial, run_suite
 from bench.attack.engines import new_engine
@@ -89,15 +93,24 @@ def measure(engine: str, job: Job) -> Measured:
         device=torch.device(job.device),
         engine=BenchEngine(work=work) if ours else new_engine(engine),
     )
+    hands = job.threads if ours and trial.device.type == "cpu" else 1
     with tempfile.TemporaryDirectory() as folder:
-        wall, cpu = time.perf_counter(), time.process_time()
-        outcome = run_suite(trial, "standard", journal=FileJournal(Path(folder) / "journal.json"), report=silent)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        journal = FileJournal(Path(folder) / "journal.json")
+        wall, cpu = time.perf_counter(), _processor_seconds()
+        with crew(trial, hands, pace=math.inf) as crewed:
+            outcome = run_suite(replace(trial, engine=crewed), "standard", journal=journal, report=silent)
+        wall, cpu = time.perf_counter() - wall, _processor_seconds() - cpu
     counted = sum(record.forward + record.backward for record in outcome.records.values())
     done = work.forward + work.backward if ours else counted
     return Measured(
-        seconds=wall, cpu=cpu, letters=outcome.letters, counted=counted, done=done, inside=work.seconds / wall
+        seconds=wall, cpu=cpu, letters=outcome.letters, counted=counted, done=done, inside=work.seconds / wall / hands
     )
+
+
+def _processor_seconds() -> float:
+    """Return what this process and those it has waited for have used."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def compare(name: str, model: nn.Module, examples: Examples, threat: ThreatModel, options: argparse.Namespace) -> None:

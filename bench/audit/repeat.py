@@ -6,9 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from bench.attack.engine import run_suite
 from bench.attack.engines import new_engine
-from bench.attack.suites import further
 from bench.audit.retrial import stand_again
 from bench.compress.export import deploy
 from bench.compress.sealed import Sealed
@@ -16,11 +14,11 @@ from bench.entry import Entry
 from bench.load.datasets import load_dataset
 from bench.model import ModelSpec, Subject
 from bench.parent import load_parent
-from bench.progress import Event, Report
+from bench.progress import Report
 from bench.recipe import Recipe
 from bench.request import Request
 from bench.scrutiny import Finding
-from bench.stages import compare_twin, count_cost, estimate, open_journal, raise_alarms
+from bench.stages import attack, compare_twin, count_cost, open_journal, raise_alarms
 from bench.verdicts import LOW_PRECISION, STANDING, mcnemar
 
 LEVEL = 0.05
@@ -42,10 +40,8 @@ def repeat(entry: Entry, sealed: Sealed, device: torch.device, report: Report, *
     parent = load_parent(request, dataset, device, report)
     retrial = stand_again(entry, sealed, device, parent if entry.recipe.steps else None)
     trial = replace(retrial.trial, engine=new_engine(engine))
-    report(Event(stage="estimate", note=estimate(trial, entry.track.suite)))
     journal = open_journal(request, trial, retrial.artefact, purpose="verify")
-    faced = further(trial.subject)
-    outcome = run_suite(trial, entry.track.suite, further=faced, journal=journal, report=report)
+    outcome = attack(trial, entry.track.suite, journal=journal, report=report)
     agrees = compare_twin(
         replace(trial.subject, twin=retrial.network), retrial.artefact, trial.examples, device
     )  # fmt: skip

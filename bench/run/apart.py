@@ -15,9 +15,9 @@ import torch
 from pydantic import TypeAdapter
 
 from bench.errors import InterruptedRunError, MissingError, UsageError
+from bench.interpreter import INTERPRETER, same_modules
 from bench.progress import Event, Report
 from bench.request import Request
-from bench.run.interpreter import INTERPRETER, same_modules
 
 _COMMAND = [*INTERPRETER, "-m", "bench.prepare_apart"]
 _PATIENCE_S = 10.0

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from bench.interpreter import INTERPRETER, same_modules
 from bench.progress import EVENTS, Event, Report
-from bench.run.interpreter import INTERPRETER, same_modules
 
 _GRACE_S = 20.0
 """How long a child may take to end once it was asked to; then it is killed, which costs it at most a shard."""
