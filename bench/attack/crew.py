@@ -28,6 +28,8 @@ from bench.progress import Event, Report
 if TYPE_CHECKING:
     from bench.attack.engine import Engine, Trial
 
+GROUP = Path("/sys/fs/cgroup")
+"""Where Linux says what a container may use."""
 WORTH_S = 20.0
 """An attack that takes fewer seconds is over before other processes have begun."""
 MOST_HANDS, BYTES_A_HAND = 16, 2**30
@@ -37,20 +39,28 @@ FEWEST_IMAGES = 16
 
 
 def hands_for(trial: Trial) -> int:
-    """Return how many processes may attack: as many as PyTorch has threads."""
+    """Return how many processes may attack: as many as PyTorch has threads, if the container lets it have as many."""
     if trial.device.type != "cpu" or not isinstance(trial.engine, BenchEngine):
         return 1
-    return min(torch.get_num_threads(), MOST_HANDS)
+    return min(torch.get_num_threads(), MOST_HANDS, granted_cores())
 
 
-def free_memory() -> int:
+def granted_cores(group: Path = GROUP) -> int:
+    """Return the cores whose time a container may use, at least one; many where nothing limits it."""
+    try:
+        quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        return max(1, int(quota) // int(period))
+    except (OSError, ValueError):  # "max" is no number
+        return MOST_HANDS
+
+
+def free_memory(group: Path = GROUP) -> int:
     """Return the bytes that this process may still ask for, of the machine and of the container it runs in."""
     free = [2**63]
     with suppress(OSError, StopIteration, ValueError):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free.append(1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")))
     with suppress(OSError, ValueError):  # "max" is no number
-        group = Path("/sys/fs/cgroup")
         most, used = ((group / name).read_text(encoding="ascii") for name in ("memory.max", "memory.current"))
         free.append(int(most) - int(used))
     return min(free)

@@ -12,7 +12,7 @@ import torch
 from test_driver import BRIEF, Curved, examples, run, trial
 
 from bench.attack import crew as crews
-from bench.attack.crew import Crew, crew, free_memory, hands_for
+from bench.attack.crew import Crew, crew, free_memory, granted_cores, hands_for
 from bench.attack.driver import BenchEngine
 from bench.attack.field import Work
 from bench.attack.reference import ReferenceEngine
@@ -123,12 +123,15 @@ def test_a_short_attack_is_over_before_others_could_begin(monkeypatch):
 
 
 def test_processes_are_as_many_as_threads_on_a_cpu_alone(monkeypatch):
+    monkeypatch.setattr(crews, "granted_cores", lambda: 99)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     assert hands_for(trial()) == 3
     assert hands_for(trial(ReferenceEngine())) == 1  # its batches are part of its protocol
     assert hands_for(trial(device=torch.device("cuda"))) == 1
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     assert hands_for(trial()) == crews.MOST_HANDS
+    monkeypatch.setattr(crews, "granted_cores", lambda: 2)
+    assert hands_for(trial()) == 2
 
 
 def test_one_process_is_the_engine_itself():
@@ -137,8 +140,18 @@ def test_one_process_is_the_engine_itself():
         assert engine is alone.engine
 
 
-def test_free_memory_is_that_of_the_machine_or_less():
-    assert 2**20 < free_memory() < 2**50
+def test_a_container_sets_the_limits(tmp_path):
+    machine = free_memory(tmp_path)
+    assert 2**20 < machine < 2**50
+    assert granted_cores(tmp_path) == crews.MOST_HANDS
+    for file, text in {"memory.max": "5000", "memory.current": "2000", "cpu.max": "250000 100000"}.items():
+        (tmp_path / file).write_text(text + "\n")
+    assert free_memory(tmp_path) == 3000
+    assert granted_cores(tmp_path) == 2
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert free_memory(tmp_path) >= machine // 2
+    assert granted_cores(tmp_path) == crews.MOST_HANDS
 
 
 @pytest.mark.slow
