@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def train(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="bench:conv8, bench:conv8-adv: bench list models names them.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="bench:conv8, bench:conv8-adv: bench list models names them.")
+    ],
     track: Annotated[str, typer.Option(help="Data set and threat model: a track's name, or file.")] = "digits-linf-v1",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another schedule: epochs=20 (needs --out)")
