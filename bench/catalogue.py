@@ -9,13 +9,13 @@ from typing import Any
 from bench.comparison import attack_of
 from bench.compression import Compression
 from bench.entry import Entry, load_entry
-from bench.errors import UsageError
-from bench.leaderboard import entry_files, tracks_on
+from bench.errors import BenchError, MissingError, UsageError
+from bench.leaderboard import check_board, entry_files, tracks_on
 from bench.model import SOURCES
 from bench.plugins import packages_of
 from bench.published import FOLDER, Published, best, find_published, load_published
 from bench.recipe import STEPS, load_recipe, submission_names
-from bench.recipe_words import listed_names, spell
+from bench.recipe_words import listed_names, spell, words
 from bench.registry import did_you_mean
 from bench.track import load_track, track_names
 from bench.verdicts import AUTOATTACK
@@ -33,6 +33,7 @@ def catalogue(what: str, board: Path) -> Names:
 
     Raises:
         UsageError: no such kind.
+        MissingError: no such board.
     """
     match what:
         case "recipes":
@@ -50,6 +51,7 @@ def catalogue(what: str, board: Path) -> Names:
         case "steps":
             return [(name, _first_line(STEPS.get(name)) + _package(name)) for name in STEPS]
         case "entries":
+            check_board(board)
             return [(f"{path.parent.name}/{path.stem}", _summary(path)) for path in all_entry_files(board)]
         case "published":
             rows = _published(board)
@@ -58,7 +60,7 @@ def catalogue(what: str, board: Path) -> Names:
 
 
 def find(name: str, board: Path) -> Entry | Published | dict[str, Any]:
-    """Return the recipe, track, entry or published row called `name`, or the entry in the file `name`.
+    """Return the recipe, track, entry or published row called `name`, or the recipe or entry in the file `name`.
 
     Raises:
         UsageError: nothing has that name, or several entries do.
@@ -66,7 +68,7 @@ def find(name: str, board: Path) -> Entry | Published | dict[str, Any]:
     if name in track_names():
         track = load_track(name)
         return {**track.model_dump(mode="json"), "fingerprint": track.fingerprint}
-    if spell(name) is not None or name in submission_names():
+    if spell(name) is not None or name in submission_names() or _is_recipe(Path(name)):
         recipe = load_recipe(name)
         pinned = {"model": recipe.model, "track": recipe.track, "seeds": list(recipe.seeds)}
         own = {"own_code": f"{recipe.own_code.file}, sha256 {recipe.own_code.sha256}"} if recipe.own_code else {}
@@ -153,11 +155,14 @@ def entry_file(name: str, board: Path, *, published: Sequence[str] | None = None
 
     Raises:
         UsageError: nothing has that name, or several entries do.
+        MissingError: there is no such file, or no such board.
     """
     if name.endswith(".json"):
         if not Path(name).is_file():
-            raise UsageError(f"Cannot read the entry {name}: there is no such file.")
+            raise MissingError(f"There is no entry file {name}.")
         return Path(name)
+    if published is None:
+        check_board(board)
     files = [path for path in all_entry_files(board) if name in (path.stem, f"{path.parent.name}/{path.stem}")]
     if len(files) > 1:
         raise UsageError(f"Several tracks have an entry '{name}': say {files[0].parent.name}/{name}, or another's.")
@@ -166,7 +171,10 @@ def entry_file(name: str, board: Path, *, published: Sequence[str] | None = None
         known = entries if published is None else [*track_names(), *listed_names(), *entries, *published]
         kinds = ("entry", "entries") if published is None else _ANYTHING
         hint = did_you_mean(name, known)
-        hint = hint if "Did you mean" in hint else f" See bench list {kinds[1]}."
+        if "Did you mean" not in hint:
+            hint = f" See bench list {kinds[1]}."
+        elif published is not None and any(f"'{recipe}'" in hint for recipe in listed_names()):
+            hint += f" Recipes are made of the words {', '.join(words())}."
         raise UsageError(f"There is no {kinds[0]} '{name}'.{hint}")
     return files[0]
 
@@ -192,10 +200,14 @@ def seeds_of(entry: Entry, board: Path) -> list[Entry]:
     return [found[seed] for seed in sorted(found)]
 
 
+def _is_recipe(path: Path) -> bool:
+    return path.suffix == ".toml" or (path / "recipe.toml").is_file()
+
+
 def _recipe_summary(name: str) -> str:
     try:
         return load_recipe(name).summary
-    except UsageError as error:  # one broken submission does not hide the others
+    except BenchError as error:  # one broken submission does not hide the others
         return f"cannot be read: {error}"
 
 

@@ -130,10 +130,11 @@ def _print(boards: Rows, published: Beside, *, as_json: bool, as_csv: bool) -> N
 
 def _render(files: Sequence[str], board: Path, cost: Cost, *, check: bool) -> None:
     from bench.files import locked
-    from bench.leaderboard import load_boards
+    from bench.leaderboard import check_board, load_boards
     from bench.published import FOLDER
     from bench.render.pages import write_html, write_pages
 
+    check_board(board)
     complaints: list[str] = []
     with locked(board):  # from reading to writing: nobody's new entry is missing from the page that is written last
         boards = load_boards(board, skip=complaints.append, cost=cost)

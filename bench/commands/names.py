@@ -59,7 +59,7 @@ def _list_published(filters: dict[str, str], board: Path, *, as_json: bool, as_c
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A recipe, a track, an entry (name or file), a published row.")],
+    name: Annotated[str, typer.Argument(help="A recipe or an entry (name or file), a track, a published row.")],
     board: Board = Path("leaderboard"),
     as_json: Json = False,
 ) -> None:

@@ -18,12 +18,14 @@ def paper(
 ) -> None:
     """Render LEADERBOARD/paper.md: the paper and our entries."""
     from bench.files import locked
+    from bench.leaderboard import check_board
     from bench.paper.study import load_studies
     from bench.render.pages import write_page
     from bench.render.paper import render_paper
 
     if check and as_json:
         raise UsageError("--check asks whether the page is fresh: leave --json out.")
+    check_board(board)
     complaints: list[str] = []
     with locked(board):  # from reading to writing, as for the other pages
         studies = load_studies(board, skip=complaints.append)

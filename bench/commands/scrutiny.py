@@ -43,6 +43,8 @@ def verify(
 
     path = entry_file(name, board)
     entry = _load(path)
+    if evidence is not None and not evidence.is_dir():
+        raise MissingError(f"There is no folder {evidence}.")
     inquiry = Inquiry(
         model=model, evidence=evidence or path.parent, sample=sample, full=full, device=device, trust=trust,
         seed=secrets.randbelow(2**31) if seed is None else seed,

@@ -217,7 +217,9 @@ def test_parse_checkpoint_reads_from_the_right():
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.pt@", "w.pt@resnet20", "@bench:resnet20", "w.pt@autoattack:resnet18"])
-def test_checkpoint_without_file_or_architecture(name):
+def test_checkpoint_without_file_or_architecture(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.pt").touch()
     assert "for example checkpoint:weights.pth@bench:resnet20@cifar10" in sentence(f"checkpoint:{name}")
 
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 from submissions_made_up import write_submission
 
-from bench.errors import UsageError
+from bench.errors import MissingError, UsageError
 from bench.load.own_steps import own_steps
 from bench.model import ModelSpec
 from bench.recipe import STEPS, load_recipe
@@ -86,5 +86,7 @@ def test_what_is_wrong_with_a_file_is_one_sentence(tmp_path, code, expected):
 def test_a_step_without_its_file_is_named(tmp_path):
     folder = write_submission(tmp_path)
     (folder / "steps.py").unlink()
-    with pytest.raises(UsageError, match=r"step 0 \(ours/mine\): expected its code in .*steps.py, which is not there"):
+    with pytest.raises(
+        MissingError, match=r"step 0 \(ours/mine\): expected its code in .*steps.py, which is not there"
+    ):
         loaded(folder)
