@@ -45,21 +45,21 @@ def paper(
 def _record(study: Any) -> dict[str, Any]:
     from bench.render.paper import CLAIMS
 
-    findings = {title: judge(study) for title, _, judge in CLAIMS}
+    rulings = {title: judge(study) for title, _, judge in CLAIMS}
     return {
         "track": study.track.name,
         "claims": {
             title: {
-                "verdict": finding.verdict,
-                "why": list(finding.why),
+                "verdict": ruling.verdict,
+                "why": list(ruling.why),
                 "evidence": [
                     {
                         "entry": one.ours.name, "against": one.theirs.name, "images": one.n, "points": one.points,
                         "interval": list(one.interval), "p": one.p, "fate": one.fate,
                     }
-                    for _, one in finding.evidence
+                    for _, one in ruling.evidence
                 ],
             }
-            for title, finding in findings.items()
+            for title, ruling in rulings.items()
         },
     }  # fmt: skip
