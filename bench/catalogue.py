@@ -165,9 +165,10 @@ def entry_file(name: str, board: Path, *, published: Sequence[str] | None = None
         check_board(board)
     files = [path for path in all_entry_files(board) if name in (path.stem, f"{path.parent.name}/{path.stem}")]
     if len(files) > 1:
-        raise UsageError(f"Several tracks have an entry '{name}': say {files[0].parent.name}/{name}, or another's.")
+        full = [f"{path.parent.name}/{name}" for path in files]
+        raise UsageError(f"Several tracks have an entry '{name}': say {', '.join(full[:-1])} or {full[-1]}.")
     if not files:
-        entries = [path.stem for path in all_entry_files(board)]
+        entries = [f"{path.parent.name}/{path.stem}" if "/" in name else path.stem for path in all_entry_files(board)]
         known = entries if published is None else [*track_names(), *listed_names(), *entries, *published]
         kinds = ("entry", "entries") if published is None else _ANYTHING
         hint = did_you_mean(name, known)

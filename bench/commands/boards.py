@@ -34,7 +34,7 @@ def leaderboard(
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Print the leaderboard, or render it to Markdown or to a page for the browser."""
+    """Print the leaderboard, or render it to Markdown or HTML."""
     from bench.leaderboard import load_boards
 
     chosen = _cost(cost)
@@ -66,7 +66,7 @@ def compare(
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Compare the first row with others: accuracies, paired tests, costs, attacks, images."""
+    """Compare the first row with others. Accuracies, paired tests, costs, attacks, images."""
     from bench.catalogue import find_rows
     from bench.comparison import compare
     from bench.render.comparison import print_comparison

@@ -16,7 +16,7 @@ def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits and hyphens.")],
     own_step: Annotated[bool, typer.Option("--own-step", help="With a step of its own, in steps.py.")] = False,
 ) -> None:
-    """Write a submission's folder, or a recipe's file, to start from."""
+    """Write a submission's folder or a recipe's file to start from."""
     from bench.submit.scaffold import new_recipe, new_submission
 
     if kind == "submission":
@@ -36,7 +36,7 @@ def check(
     trust: Annotated[bool, typer.Option("--trust", help="Run own steps, too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check submissions in seconds: card, recipe, and a mock run of the whole line. No data, no GPU."""
+    """Check submissions in seconds. Card, recipe, and a mock run of the whole line: no data, no GPU."""
     from bench.registry import did_you_mean
     from bench.render.findings import print_findings
     from bench.submit.check import check_submission, submission_folders
