@@ -25,7 +25,6 @@ Names = list[tuple[str, str]]
 
 KINDS = ("recipes", "tracks", "models", "datasets", "steps", "entries", "published")
 PUBLISHED = "published:"
-_ANYTHING = ("recipe, track or entry", "recipes, tracks, entries or published")
 
 
 def catalogue(what: str, board: Path) -> Names:
@@ -52,7 +51,7 @@ def catalogue(what: str, board: Path) -> Names:
             return [(name, _first_line(STEPS.get(name)) + _package(name)) for name in STEPS]
         case "entries":
             check_board(board)
-            return [(f"{path.parent.name}/{path.stem}", _summary(path)) for path in all_entry_files(board)]
+            return [(_title(path), _summary(path)) for path in all_entry_files(board)]
         case "published":
             rows = _published(board)
             return [(row.name, f"{row.dataset}, {row.threat}: {row.robust} under {row.attack}") for row in rows]
@@ -74,11 +73,19 @@ def find(name: str, board: Path) -> Entry | Published | dict[str, Any]:
         own = {"own_code": f"{recipe.own_code.file}, sha256 {recipe.own_code.sha256}"} if recipe.own_code else {}
         told = {key: value for key, value in pinned.items() if value} | own
         return {"name": recipe.name, "summary": recipe.summary, **told, "steps": list(recipe.steps)}
-    return find_row(name, board)
+    return find_row(name, board, kind="recipe, track or entry", others=[*track_names(), *listed_names()])
 
 
-def find_row(name: str, board: Path) -> Entry | Published:
+def find_row(
+    name: str, board: Path, *, kind: str = "entry or published row", others: Sequence[str] = ()
+) -> Entry | Published:
     """Return the published row called `name` ("published:" in front lets a part do), or else the entry.
+
+    Args:
+        name: of the row, or an entry's file.
+        board: folder of entries and published rows.
+        kind: what is sought.
+        others: names of what is sought besides, for who nearly writes one.
 
     Raises:
         UsageError: nothing has that name, or several things do.
@@ -89,7 +96,7 @@ def find_row(name: str, board: Path) -> Entry | Published:
     for row in rows:
         if row.name == name:
             return row
-    return find_entry(name, board, published=[row.name for row in rows])
+    return load_entry(entry_file(name, board, kind=kind, others=[*others, *(row.name for row in rows)]))
 
 
 def find_rows(names: Sequence[str], board: Path) -> list[Entry | Published]:
@@ -136,22 +143,24 @@ def _best(first: Entry | Published, words: str, board: Path) -> Published:
     )
 
 
-def find_entry(name: str, board: Path, *, published: Sequence[str] | None = None) -> Entry:
+def find_entry(name: str, board: Path) -> Entry:
     """Return the entry called `name`, or the one in the file `name`; see `entry_file`.
 
     Raises:
         UsageError: nothing has that name, several entries do, or the file is not an entry.
+        MissingError: there is no such file, or no such board.
     """
-    return load_entry(entry_file(name, board, published=published))
+    return load_entry(entry_file(name, board))
 
 
-def entry_file(name: str, board: Path, *, published: Sequence[str] | None = None) -> Path:
+def entry_file(name: str, board: Path, *, kind: str = "entry", others: Sequence[str] = ()) -> Path:
     """Return the file of the entry called `name` ("TRACK/NAME" where several tracks have one), or the file `name`.
 
     Args:
         name: the entry's, or its file's.
         board: folder of entries.
-        published: names that may have been meant as well, besides recipes and tracks; None where only an entry will do.
+        kind: what is sought.
+        others: names of what is sought besides entries, for who nearly writes one.
 
     Raises:
         UsageError: nothing has that name, or several entries do.
@@ -161,23 +170,32 @@ def entry_file(name: str, board: Path, *, published: Sequence[str] | None = None
         if not Path(name).is_file():
             raise MissingError(f"There is no entry file {name}.")
         return Path(name)
-    if published is None:
+    if not others:
         check_board(board)
-    files = [path for path in all_entry_files(board) if name in (path.stem, f"{path.parent.name}/{path.stem}")]
+    files = [path for path in all_entry_files(board) if name in (path.stem, _title(path))]
     if len(files) > 1:
-        full = [f"{path.parent.name}/{name}" for path in files]
+        full = [_title(path) for path in files]
         raise UsageError(f"Several tracks have an entry '{name}': say {', '.join(full[:-1])} or {full[-1]}.")
     if not files:
-        entries = [f"{path.parent.name}/{path.stem}" if "/" in name else path.stem for path in all_entry_files(board)]
-        known = entries if published is None else [*track_names(), *listed_names(), *entries, *published]
-        kinds = ("entry", "entries") if published is None else _ANYTHING
-        hint = did_you_mean(name, known)
-        if "Did you mean" not in hint:
-            hint = f" See bench list {kinds[1]}."
-        elif published is not None and any(f"'{recipe}'" in hint for recipe in listed_names()):
-            hint += f" Recipes are made of the words {', '.join(words())}."
-        raise UsageError(f"There is no {kinds[0]} '{name}'.{hint}")
+        raise UsageError(f"There is no {kind} '{name}'.{_way_on(name, board, others)}")
     return files[0]
+
+
+def _way_on(name: str, board: Path, others: Sequence[str]) -> str:
+    """Name the entries of the recipe `name`, or what is nearly called so, or the lists to look into."""
+    files = all_entry_files(board)
+    if of_recipe := [_title(path) for path in files if name in path.stem.split("--")[1:]]:
+        return f" Did you mean {', '.join(of_recipe[:3])}{', …' if len(of_recipe) > 3 else ''}?"
+    entries = [_title(path) if "/" in name else path.stem for path in files]
+    see = "recipes, tracks, entries or published" if others else "entries"
+    hint = did_you_mean(name, [*others, *entries], see=f"bench list {see}")
+    if any(f"'{recipe}'?" in hint for recipe in listed_names()):
+        hint += f" Recipes are made of the words {', '.join(words())}."
+    return hint
+
+
+def _title(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
 
 
 def all_entry_files(board: Path) -> list[Path]:

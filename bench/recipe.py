@@ -230,6 +230,8 @@ def _load(name: str, submissions: Path, heirs: tuple[str, ...]) -> Recipe:
     """Find a recipe that each of the heirs extends, the last one directly."""
     if name.endswith(".toml"):
         path = Path(name)
+        if path.name == "recipe.toml" and path.parent.name:  # of a submission, and its steps stand beside it
+            return _load(path.parent.as_posix(), submissions, heirs)
         if not path.is_file():
             raise MissingError(f"There is no recipe file {path}.")
         if spell(path.stem) is not None or path.stem in submission_names(submissions):
@@ -243,10 +245,8 @@ def _load(name: str, submissions: Path, heirs: tuple[str, ...]) -> Recipe:
             return _read(read_toml(path / "recipe.toml"), path.name, submissions, path, heirs)
     if "/" in name:
         raise MissingError(f"There is no recipe in {name}: expected a folder with recipe.toml, or a .toml file.")
-    known = listed_names() + submission_names(submissions)
-    raise UsageError(
-        f"There is no recipe '{name}'.{did_you_mean(name, known)} Recipes are made of the words {', '.join(words())}."
-    )
+    hint = did_you_mean(name, listed_names() + submission_names(submissions), see="bench list recipes")
+    raise UsageError(f"There is no recipe '{name}'.{hint} Recipes are made of the words {', '.join(words())}.")
 
 
 def parse_recipe(text: str, *, name: str, submissions: Path = Path("submissions")) -> Recipe:

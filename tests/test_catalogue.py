@@ -87,6 +87,12 @@ def test_an_entry_of_several_tracks_must_be_told_apart(board):
     assert find("another-v1/bench-digits-cnn--quant8", board).track.name == "another-v1"
 
 
+def test_a_recipe_is_no_row_but_has_some(board):
+    rows = "another-v1/bench-digits-cnn--quant8, made-up-v1/bench-digits-cnn--quant8"
+    with pytest.raises(UsageError, match=f"There is no entry or published row 'quant8'. Did you mean {rows}"):
+        find_rows(["quant8", "none"], board)
+
+
 @pytest.mark.parametrize(
     ("name", "near"), [("quant99", "quant8"), ("digits", "digits-linf-v1"), ("bench-digits-cnn--non", "--none")]
 )

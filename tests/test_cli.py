@@ -339,7 +339,6 @@ def test_a_mistake_in_the_command_is_one_sentence(bench, elsewhere, arguments, e
         ("leaderboard --cost bop", "There is no cost 'bop'. Did you mean 'bops'?"),
         ("list published --dataset cifar10 --json --csv", "Expected --json or --csv, got both."),
         ("list recipes --eps 8/255", "--eps is for published rows: say bench list published --eps."),
-        ("compare one", "There is no recipe, track or entry 'one'."),
     ],
 )
 def test_nothing_of_that_name(bench, arguments, expected):
@@ -423,6 +422,7 @@ def test_a_board_that_cannot_be_written_is_noticed_before_the_work(bench, elsewh
         ("show none.json", "There is no entry file none.json."),
         ("show mine.toml", "There is no recipe file mine.toml."),
         ("list entries", "There is no board leaderboard"),
+        ("compare one", "There is no board leaderboard"),
         ("compare none.json none.json", "There is no entry file none.json."),
         ("verify none", "There is no board leaderboard"),
         ("verify none.json", "There is no entry file none.json."),

@@ -215,6 +215,13 @@ def test_a_recipe_in_a_file_of_ones_own(tmp_path):
         load_recipe(str(tmp_path / "other.toml"))
 
 
+def test_a_submission_is_found_by_its_recipes_file_as_well(tmp_path):
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "recipe.toml").write_text('summary = "Ours"\n' + step("quantize"))
+    found = load_recipe(str(tmp_path / "ours" / "recipe.toml"))
+    assert (found.name, found.folder) == ("ours", str(tmp_path / "ours"))
+
+
 def test_submissions_are_found_by_their_folder(tmp_path):
     (tmp_path / "ours").mkdir()
     (tmp_path / "ours" / "recipe.toml").write_text('summary = "Ours"\n' + step("quantize"))
