@@ -9,13 +9,13 @@ from typing import Any
 from bench.comparison import attack_of
 from bench.compression import Compression
 from bench.entry import Entry, load_entry
-from bench.errors import UsageError
-from bench.leaderboard import entry_files, tracks_on
+from bench.errors import BenchError, MissingError, UsageError
+from bench.leaderboard import check_board, entry_files, tracks_on
 from bench.model import SOURCES
 from bench.plugins import packages_of
 from bench.published import FOLDER, Published, best, find_published, load_published
 from bench.recipe import STEPS, load_recipe, submission_names
-from bench.recipe_words import listed_names, spell
+from bench.recipe_words import listed_names, spell, words
 from bench.registry import did_you_mean
 from bench.track import load_track, track_names
 from bench.verdicts import AUTOATTACK
@@ -25,7 +25,6 @@ Names = list[tuple[str, str]]
 
 KINDS = ("recipes", "tracks", "models", "datasets", "steps", "entries", "published")
 PUBLISHED = "published:"
-_ANYTHING = ("recipe, track or entry", "recipes, tracks, entries or published")
 
 
 def catalogue(what: str, board: Path) -> Names:
@@ -33,6 +32,7 @@ def catalogue(what: str, board: Path) -> Names:
 
     Raises:
         UsageError: no such kind.
+        MissingError: no such board.
     """
     match what:
         case "recipes":
@@ -50,7 +50,8 @@ def catalogue(what: str, board: Path) -> Names:
         case "steps":
             return [(name, _first_line(STEPS.get(name)) + _package(name)) for name in STEPS]
         case "entries":
-            return [(f"{path.parent.name}/{path.stem}", _summary(path)) for path in all_entry_files(board)]
+            check_board(board)
+            return [(_title(path), _summary(path)) for path in all_entry_files(board)]
         case "published":
             rows = _published(board)
             return [(row.name, f"{row.dataset}, {row.threat}: {row.robust} under {row.attack}") for row in rows]
@@ -58,7 +59,7 @@ def catalogue(what: str, board: Path) -> Names:
 
 
 def find(name: str, board: Path) -> Entry | Published | dict[str, Any]:
-    """Return the recipe, track, entry or published row called `name`, or the entry in the file `name`.
+    """Return the recipe, track, entry or published row called `name`, or the recipe or entry in the file `name`.
 
     Raises:
         UsageError: nothing has that name, or several entries do.
@@ -66,17 +67,25 @@ def find(name: str, board: Path) -> Entry | Published | dict[str, Any]:
     if name in track_names():
         track = load_track(name)
         return {**track.model_dump(mode="json"), "fingerprint": track.fingerprint}
-    if spell(name) is not None or name in submission_names():
+    if spell(name) is not None or name in submission_names() or _is_recipe(Path(name)):
         recipe = load_recipe(name)
         pinned = {"model": recipe.model, "track": recipe.track, "seeds": list(recipe.seeds)}
         own = {"own_code": f"{recipe.own_code.file}, sha256 {recipe.own_code.sha256}"} if recipe.own_code else {}
         told = {key: value for key, value in pinned.items() if value} | own
         return {"name": recipe.name, "summary": recipe.summary, **told, "steps": list(recipe.steps)}
-    return find_row(name, board)
+    return find_row(name, board, kind="recipe, track or entry", others=[*track_names(), *listed_names()])
 
 
-def find_row(name: str, board: Path) -> Entry | Published:
+def find_row(
+    name: str, board: Path, *, kind: str = "entry or published row", others: Sequence[str] = ()
+) -> Entry | Published:
     """Return the published row called `name` ("published:" in front lets a part do), or else the entry.
+
+    Args:
+        name: of the row, or an entry's file.
+        board: folder of entries and published rows.
+        kind: what is sought.
+        others: names of what is sought besides, for who nearly writes one.
 
     Raises:
         UsageError: nothing has that name, or several things do.
@@ -87,7 +96,7 @@ def find_row(name: str, board: Path) -> Entry | Published:
     for row in rows:
         if row.name == name:
             return row
-    return find_entry(name, board, published=[row.name for row in rows])
+    return load_entry(entry_file(name, board, kind=kind, others=[*others, *(row.name for row in rows)]))
 
 
 def find_rows(names: Sequence[str], board: Path) -> list[Entry | Published]:
@@ -134,41 +143,59 @@ def _best(first: Entry | Published, words: str, board: Path) -> Published:
     )
 
 
-def find_entry(name: str, board: Path, *, published: Sequence[str] | None = None) -> Entry:
+def find_entry(name: str, board: Path) -> Entry:
     """Return the entry called `name`, or the one in the file `name`; see `entry_file`.
 
     Raises:
         UsageError: nothing has that name, several entries do, or the file is not an entry.
+        MissingError: there is no such file, or no such board.
     """
-    return load_entry(entry_file(name, board, published=published))
+    return load_entry(entry_file(name, board))
 
 
-def entry_file(name: str, board: Path, *, published: Sequence[str] | None = None) -> Path:
+def entry_file(name: str, board: Path, *, kind: str = "entry", others: Sequence[str] = ()) -> Path:
     """Return the file of the entry called `name` ("TRACK/NAME" where several tracks have one), or the file `name`.
 
     Args:
         name: the entry's, or its file's.
         board: folder of entries.
-        published: names that may have been meant as well, besides recipes and tracks; None where only an entry will do.
+        kind: what is sought.
+        others: names of what is sought besides entries, for who nearly writes one.
 
     Raises:
         UsageError: nothing has that name, or several entries do.
+        MissingError: there is no such file, or no such board.
     """
     if name.endswith(".json"):
         if not Path(name).is_file():
-            raise UsageError(f"Cannot read the entry {name}: there is no such file.")
+            raise MissingError(f"There is no entry file {name}.")
         return Path(name)
-    files = [path for path in all_entry_files(board) if name in (path.stem, f"{path.parent.name}/{path.stem}")]
+    if not others:
+        check_board(board)
+    files = [path for path in all_entry_files(board) if name in (path.stem, _title(path))]
     if len(files) > 1:
-        raise UsageError(f"Several tracks have an entry '{name}': say {files[0].parent.name}/{name}, or another's.")
+        full = [_title(path) for path in files]
+        raise UsageError(f"Several tracks have an entry '{name}': say {', '.join(full[:-1])} or {full[-1]}.")
     if not files:
-        entries = [path.stem for path in all_entry_files(board)]
-        known = entries if published is None else [*track_names(), *listed_names(), *entries, *published]
-        kinds = ("entry", "entries") if published is None else _ANYTHING
-        hint = did_you_mean(name, known)
-        hint = hint if "Did you mean" in hint else f" See bench list {kinds[1]}."
-        raise UsageError(f"There is no {kinds[0]} '{name}'.{hint}")
+        raise UsageError(f"There is no {kind} '{name}'.{_way_on(name, board, others)}")
     return files[0]
+
+
+def _way_on(name: str, board: Path, others: Sequence[str]) -> str:
+    """Name the entries of the recipe `name`, or what is nearly called so, or the lists to look into."""
+    files = all_entry_files(board)
+    if of_recipe := [_title(path) for path in files if name in path.stem.split("--")[1:]]:
+        return f" Did you mean {', '.join(of_recipe[:3])}{', …' if len(of_recipe) > 3 else ''}?"
+    entries = [_title(path) if "/" in name else path.stem for path in files]
+    see = "recipes, tracks, entries or published" if others else "entries"
+    hint = did_you_mean(name, [*others, *entries], see=f"bench list {see}")
+    if any(f"'{recipe}'?" in hint for recipe in listed_names()):
+        hint += f" Recipes are made of the words {', '.join(words())}."
+    return hint
+
+
+def _title(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
 
 
 def all_entry_files(board: Path) -> list[Path]:
@@ -192,10 +219,14 @@ def seeds_of(entry: Entry, board: Path) -> list[Entry]:
     return [found[seed] for seed in sorted(found)]
 
 
+def _is_recipe(path: Path) -> bool:
+    return path.suffix == ".toml" or (path / "recipe.toml").is_file()
+
+
 def _recipe_summary(name: str) -> str:
     try:
         return load_recipe(name).summary
-    except UsageError as error:  # one broken submission does not hide the others
+    except BenchError as error:  # one broken submission does not hide the others
         return f"cannot be read: {error}"
 
 

@@ -38,12 +38,17 @@ app = typer.Typer(
 @app.command()
 def evaluate(
     recipe: Annotated[str, typer.Option(help="Recipe: a name, a submission, or a .toml file.")],
-    track: Annotated[str, typer.Option(help="A name, or a .toml file; the recipe's, or digits-linf-v1.")] = "",
-    model: Annotated[str, typer.Option(help="Parent, SOURCE:NAME; the recipe's, or the track's own.")] = "",
-    n_examples: Annotated[int | None, typer.Option(min=1, help="Attack only the first N: a partial entry.")] = None,
+    track: Annotated[
+        str, typer.Option(help="A name, or a .toml file; if left out the recipe's, or digits-linf-v1.")
+    ] = "",
+    model: Annotated[str, typer.Option(help="Parent, SOURCE:NAME; if left out the recipe's, or the track's.")] = "",
+    n_examples: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Attack only the first N images: a partial entry.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of training, calibration and fine-tuning; the recipe's, or 0.")
+        int | None,
+        typer.Option(min=0, metavar="N", help="Of calibration and training; if left out the recipe's, or 0."),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Try a setting: steps.0.weight_bits=4")
@@ -119,7 +124,7 @@ def export(
     to: Annotated[Path | None, typer.Option(help="Folder or file; named after the entry when left out.")] = None,
     board: Board = Path("leaderboard"),
 ) -> None:
-    """Write the model behind an entry: checkpoint:FOLDER loads it again."""
+    """Write the model behind an entry. As --model checkpoint:FOLDER it is a parent."""
     from bench.catalogue import find_entry
     from bench.export import export
 
@@ -134,7 +139,7 @@ def plot(
     out: Annotated[Path | None, typer.Option(help="File, .svg or .png; both, named KIND, when left out.")] = None,
     board: Board = Path("leaderboard"),
 ) -> None:
-    """Draw a figure for a paper: robust accuracy by cost, compression level or eps."""
+    """Draw a figure for a paper. Robust accuracy by cost, compression level or eps."""
     from bench.leaderboard import load_boards
     from bench.render.plot.draw import write_figure
     from bench.render.plot.figures import figure

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import UsageError
-from bench.load.own_steps import blaming
+from bench.load.foreign import blaming
 from bench.model import Subject
 from bench.recipe import Ingredients, Recipe, Step
 

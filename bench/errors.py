@@ -8,13 +8,13 @@ class BenchError(Exception):
 
 
 class UsageError(BenchError):
-    """The command, a recipe, a track or a file says something the bench cannot act on."""
+    """The command, a recipe, a track or a file says something the bench cannot act on: a name nothing has, say."""
 
     exit_code = 2
 
 
 class MissingError(BenchError):
-    """Something is absent: a data set, weights, an optional package, the network."""
+    """Something is absent: a file or folder that was named, a data set, weights, an optional package, the network."""
 
     exit_code = 3
 

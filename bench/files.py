@@ -29,13 +29,24 @@ def data_dir() -> Path | None:
 
 
 def weights_file(path: Path) -> Path:
-    """Return the path itself, or the file of that name in `BENCH_WEIGHTS_DIR` where there is one, and none here.
+    """Return the path itself, or the file of that name in `BENCH_WEIGHTS_DIR` where there is none here.
 
     So a model can be named by the file alone, which is the same on every machine.
+
+    Raises:
+        MissingError: there is none in either place.
     """
     folder = os.environ.get("BENCH_WEIGHTS_DIR")
-    elsewhere = Path(folder).expanduser() / path if folder else path
-    return elsewhere if elsewhere.is_file() and not path.is_file() else path
+    for place in [path, *([Path(folder).expanduser() / path] if folder else [])]:
+        if place.is_file():
+            return place
+    if path.is_absolute():
+        raise MissingError(f"There is no checkpoint file {path}; check the path.")
+    elsewhere = f"in BENCH_WEIGHTS_DIR ({folder})" if folder else "BENCH_WEIGHTS_DIR is unset"
+    raise MissingError(
+        f"There is no checkpoint file {path}: looked in {Path.cwd()}, and {elsewhere}; check the path, or set "
+        "BENCH_WEIGHTS_DIR to the folder that holds it."
+    )
 
 
 def offline() -> bool:

@@ -14,14 +14,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench.attack.suites import SUITES, Passes, passes
+from bench.attack.suites import SUITES, Passes, further, passes
 from bench.compression import Compression
 from bench.dataset import Dataset, Examples
 from bench.errors import BenchError
 from bench.load.architectures.schedule import Schedule
 from bench.load.datasets import load_dataset
+from bench.load.foreign import blaming
 from bench.load.models import load_model
-from bench.load.own_steps import blaming, own_steps
+from bench.load.own_steps import own_steps
 from bench.measure.macs import count_macs
 from bench.model import Subject
 from bench.parent import open_sealed, task_of
@@ -31,7 +32,6 @@ from bench.recipe import Ingredients, Meter
 from bench.request import Request
 from bench.sweep import Cell, Cost
 
-FURTHER = ("transfer", "surrogate", "apgd-scaled", "square-deployed")
 SLOWER_TWIN = 2.0
 """A pass of a quantised twin takes at most so many times one of its float parent; measured: 1.3 to 1.8 times."""
 _SAMPLE, _TIMED = 64, 32
@@ -102,11 +102,11 @@ def _cost(cell: Cell, pace: _Pace, dataset: Dataset) -> Cost:
 
 
 def further_at_most(cell: Cell) -> tuple[str, ...]:
-    """Return the attacks that a cell may face after its track's suite; see `bench.attack.suites.further`."""
-    kinds = Compression.of_steps(cell.steps).kinds
-    if "quantised" in kinds or "other" in kinds:
-        return FURTHER
-    return FURTHER[:1] if cell.steps else ()
+    """Return the attacks that a cell may face after its track's suite: a step may round that is not known to."""
+    rounds = not {"quantised", "other"}.isdisjoint(Compression.of_steps(cell.steps).kinds)
+    twin, another = nn.Identity(), nn.Identity()
+    parent, deployed = another if cell.steps else twin, another if rounds else twin
+    return further(Subject(twin=twin, parent=parent, deployed=deployed, surrogate=another if rounds else None))
 
 
 def finetuning_at_most(cell: Cell, dataset: Dataset) -> Meter:

@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 from typing import Literal, get_args
 
 from bench.entry import Entry, load_entry
-from bench.errors import UsageError
+from bench.errors import MissingError, UsageError
 from bench.ranking import Mask, front, ranks
 from bench.registry import did_you_mean
 from bench.track import load_track, track_names
@@ -156,15 +156,22 @@ def load_boards(
         by_seed: see `rank`.
 
     Raises:
-        UsageError: no entries, or a file that is not an entry and no `skip`.
+        UsageError: no entries of that track, or a file that is not an entry and no `skip`.
+        MissingError: no entries at all.
     """
     known = tracks_on(board)
     if track and track not in known:
         raise UsageError(f"There are no entries of track '{track}' in {board}.{did_you_mean(track, known)}")
     if not known:
-        raise UsageError(f"There are no entries in {board}: run bench evaluate, or name another folder with --board.")
+        raise MissingError(f"There are no entries in {board}: run bench evaluate, or name another folder with --board.")
     chosen = [name for name in known if track in ("", name)]
     return {name: rank(load_entries(board, name, skip=skip), cost=cost, by_seed=by_seed) for name in chosen}
+
+
+def check_board(board: Path) -> None:
+    """Raise MissingError unless the folder is there: what only reads a board does not make one."""
+    if not board.is_dir():
+        raise MissingError(f"There is no board {board}: run bench evaluate, or name another folder with --board.")
 
 
 def entry_files(board: Path, track: str) -> list[Path]:

@@ -27,15 +27,11 @@ from bench.threat_model import ThreatModel
 
 
 def load_parent(request: Request, dataset: Dataset, device: torch.device, report: Report) -> nn.Module:
-    """Return the parent on the device; a small network of our own is trained here on first use.
-
-    Guarantees:
-        Training that was interrupted goes on after its last whole epoch.
-    """
+    """Return the parent on the device; a small network of our own is trained here on first use."""
     threat, task = request.track.threat, task_of(dataset, request.track.threat)
 
     def fit(network: nn.Module, schedule: Schedule) -> None:
-        fit_and_resume(request.model.name, network, schedule, dataset, threat, device, report)
+        fit_schedule(request.model.name, network, schedule, dataset, threat, device, report)
 
     network = load_model(request.model, task, trust=request.trust, fit=fit, unseal=open_sealed)
     return channels_last(network, dataset.image_shape).to(device)
@@ -52,7 +48,7 @@ def task_of(dataset: Dataset, threat: ThreatModel) -> Task:
     )
 
 
-def fit_and_resume(
+def fit_schedule(
     name: str,
     network: nn.Module,
     schedule: Schedule,
@@ -61,27 +57,15 @@ def fit_and_resume(
     device: torch.device,
     report: Report,
 ) -> Meter:
-    """Train as `fit_schedule` does, with checkpoints that outlive an interruption, and not the end."""
-    folder = cache_dir() / "unfinished-training" / cached_path(name, task_of(dataset, threat), schedule).stem
-    meter = fit_schedule(network, schedule, dataset, threat, device, report, folder)
-    shutil.rmtree(folder, ignore_errors=True)
-    return meter
-
-
-def fit_schedule(
-    network: nn.Module,
-    schedule: Schedule,
-    dataset: Dataset,
-    threat: ThreatModel,
-    device: torch.device,
-    report: Report,
-    checkpoints: Path | None = None,
-) -> Meter:
     """Train a fresh network in place, as its schedule says; return what that cost.
 
     An adversarial schedule learns from N-FGSM's images (de Jorge et al., 2022): a fourth of the passes of PGD-7, and
     held-out training images watched for catastrophic overfitting, which ends training with the last good network.
+
+    Guarantees:
+        Training that was interrupted goes on after its last whole epoch; its checkpoints do not outlive the end.
     """
+    checkpoints = cache_dir() / "unfinished-training" / cached_path(name, task_of(dataset, threat), schedule).stem
     descent = _descent(schedule)
     step: Step = FinetuneFast(kind="noise", **descent) if schedule.adversarial else FinetuneClean(**descent)
     channels_last(network, dataset.image_shape)
@@ -98,6 +82,7 @@ def fit_schedule(
     )
     trained = step(Subject(twin=network, parent=network, deployed=network), ingredients)
     network.load_state_dict(trained.twin.state_dict())
+    shutil.rmtree(checkpoints, ignore_errors=True)
     return meter
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
-from bench.errors import UsageError
+from bench.errors import MissingError, UsageError
 from bench.files import read_toml
 from bench.progress import Report
 from bench.recipe_form import SETTING, assign, assignments, read_form, toml_value
@@ -220,7 +220,8 @@ def load_recipe(name: str, *, submissions: Path = Path("submissions")) -> Recipe
     """Find a recipe: one that its name spells, a submission's (its name or its folder), or a `.toml` file of your own.
 
     Raises:
-        UsageError: no such recipe, or the file says something a recipe cannot say.
+        UsageError: nothing has that name, or the file says something a recipe cannot say.
+        MissingError: no such file or folder.
     """
     return _load(name, submissions, ())
 
@@ -229,8 +230,10 @@ def _load(name: str, submissions: Path, heirs: tuple[str, ...]) -> Recipe:
     """Find a recipe that each of the heirs extends, the last one directly."""
     if name.endswith(".toml"):
         path = Path(name)
+        if path.name == "recipe.toml" and path.parent.name:  # of a submission, and its steps stand beside it
+            return _load(path.parent.as_posix(), submissions, heirs)
         if not path.is_file():
-            raise UsageError(f"There is no recipe file {path}.")
+            raise MissingError(f"There is no recipe file {path}.")
         if spell(path.stem) is not None or path.stem in submission_names(submissions):
             raise UsageError(f"There is a recipe called {path.stem} already; give {path} a name of its own.")
         return _read(read_toml(path), path.stem, submissions, None, heirs)
@@ -240,8 +243,10 @@ def _load(name: str, submissions: Path, heirs: tuple[str, ...]) -> Recipe:
     for path in (submissions / name, Path(name)):
         if (path / "recipe.toml").is_file() and spell(path.name) is None:
             return _read(read_toml(path / "recipe.toml"), path.name, submissions, path, heirs)
-    known = listed_names() + submission_names(submissions)
-    raise UsageError(f"There is no recipe '{name}'.{did_you_mean(name, known)} Words: {', '.join(words())}.")
+    if "/" in name:
+        raise MissingError(f"There is no recipe in {name}: expected a folder with recipe.toml, or a .toml file.")
+    hint = did_you_mean(name, listed_names() + submission_names(submissions), see="bench list recipes")
+    raise UsageError(f"There is no recipe '{name}'.{hint} Recipes are made of the words {', '.join(words())}.")
 
 
 def parse_recipe(text: str, *, name: str, submissions: Path = Path("submissions")) -> Recipe:
@@ -284,7 +289,7 @@ def _read(text: str, name: str, submissions: Path, folder: Path | None, heirs: t
 
 def _own_code(file: Path, where: str, inherited: OwnCode | None) -> OwnCode:
     if not file.is_file():
-        raise UsageError(f"{where}: expected its code in {file}, which is not there.")
+        raise MissingError(f"{where}: expected its code in {file}, which is not there.")
     if inherited is not None and inherited.file != file.as_posix():
         raise UsageError(
             f"{where}: the recipe it extends has own steps, too; copy them into {file}, and do not extend."

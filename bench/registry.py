@@ -11,12 +11,14 @@ from typing import Any
 from bench.errors import UsageError
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `" Did you mean 'x'?"` for a near miss, else a list of what there is."""
+def did_you_mean(name: str, known: Iterable[str], *, see: str = "") -> str:
+    """Return `" Did you mean 'x'?"` for a near miss, else what there is, or the command `see` that lists it."""
     known = sorted(known)
     near = get_close_matches(name, known, n=1, cutoff=0.6)
     if near:
         return f" Did you mean '{near[0]}'?"
+    if see:
+        return f" See {see}."
     return f" Known: {', '.join(known)}." if known else ""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bench.entry import Entry, load_entry
-from bench.errors import UsageError
+from bench.errors import MissingError, UsageError
 from bench.leaderboard import Skip, load_entries, tracks_on
 from bench.verdicts import compare, mcnemar
 
@@ -50,7 +50,8 @@ def load_board(path: Path, *, track: str = "", skip: Skip | None = None) -> dict
         skip: is told of each file in a folder that is not an entry.
 
     Raises:
-        UsageError: nothing is there, or it is something else.
+        UsageError: it is something else.
+        MissingError: nothing is there.
     """
     found: Iterable[Entry]
     if path.is_dir():
@@ -58,10 +59,10 @@ def load_board(path: Path, *, track: str = "", skip: Skip | None = None) -> dict
     elif path.is_file():
         found = _entries_in(path)
     else:
-        raise UsageError(f"There is no board {path}: expected a folder of entries, or what --json printed.")
+        raise MissingError(f"There is no board {path}: expected a folder of entries, or what --json printed.")
     board = {(entry.track.name, entry.name): entry for entry in found if track in ("", entry.track.name)}
     if not board:
-        raise UsageError(f"There are no entries{f' of track {track}' if track else ''} in {path}.")
+        raise MissingError(f"There are no entries{f' of track {track}' if track else ''} in {path}.")
     return board
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from bench.errors import UsageError
+from bench.errors import MissingError, UsageError
 from bench.files import read_toml
 from bench.registry import did_you_mean
 
@@ -78,11 +78,12 @@ def load_card(folder: Path) -> Card:
     """Read the card in a submission's folder.
 
     Raises:
-        UsageError: there is none, or it says something a card cannot say.
+        MissingError: there is none.
+        UsageError: it says something a card cannot say.
     """
     path = folder / "card.toml"
     if not path.is_file():
-        raise UsageError(f"Expected a card in {path}: title, authors, licence and tracks; see submissions/README.md.")
+        raise MissingError(f"Expected a card in {path}: title, authors, licence and tracks; see submissions/README.md.")
     try:
         return Card(**tomllib.loads(read_toml(path)))
     except tomllib.TOMLDecodeError as error:

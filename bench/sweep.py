@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.entry import Entry, RecipeRecord, entry_name, load_entry
-from bench.errors import UsageError
+from bench.errors import BenchError, MissingError, UsageError
 from bench.files import read_toml
 from bench.model import ModelSpec
 from bench.recipe import Recipe, load_recipe, override
@@ -215,16 +215,17 @@ def load_sweep(path: Path, *, device: str = "auto", trust: bool = False) -> list
 
     Raises:
         UsageError: the file, or something it names, says what the bench cannot act on; the same cell is there twice.
+        MissingError: there is no such file, or it names one that is not there.
     """
     if not path.is_file():
-        raise UsageError(f"There is no sweep file {path}; docs/sweeps.md shows one.")
+        raise MissingError(f"There is no sweep file {path}; docs/sweeps.md shows one.")
     file = _parse(path)
     try:
         cells = [_cell(extra, file, device, trust) for extra in (*_grid(file, path), *file.cells)]
         for cell in cells:
             cell.steps  # noqa: B018  (every setting is checked before the first hour of work)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
+    except BenchError as error:
+        raise type(error)(f"{path}: {error}") from error
     if not cells:
         raise UsageError(f"{path} names no cell: expected recipes = [...], or [[cells]].")
     titles = [cell.title for cell in cells]

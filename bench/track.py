@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
-from bench.errors import UsageError
+from bench.errors import MissingError, UsageError
 from bench.files import read_toml
 from bench.registry import did_you_mean
 from bench.threat_model import ThreatModel, parse_eps
@@ -87,12 +87,13 @@ def load_track(name: str) -> Track:
     """Load a track by name, or from a `.toml` file of your own.
 
     Raises:
-        UsageError: no such track, or the file says something a track cannot say.
+        UsageError: nothing has that name, or the file says something a track cannot say.
+        MissingError: no such file.
     """
     if name.endswith(".toml"):
         path = Path(name)
         if not path.is_file():
-            raise UsageError(f"There is no track file {path}.")
+            raise MissingError(f"There is no track file {path}.")
         if path.stem in track_names():
             raise UsageError(f"There is a track called {path.stem} already; give {path} a name of its own.")
         return parse_track(read_toml(path), name=path.stem)

@@ -25,7 +25,7 @@ from bench.load.datasets import load_dataset
 from bench.load.first_use import cached_path, trained
 from bench.load.layout import channels_last
 from bench.model import ModelSpec, Subject
-from bench.parent import fit_and_resume, task_of
+from bench.parent import fit_schedule, task_of
 from bench.pgd20 import pgd20
 from bench.progress import Report
 from bench.recipe import Meter
@@ -86,7 +86,7 @@ def train(
     task, costs = task_of(dataset, track.threat), []
 
     def fit(network: nn.Module, schedule: Schedule) -> None:
-        costs.append(fit_and_resume(spec.name, network, schedule, dataset, track.threat, device, report))
+        costs.append(fit_schedule(spec.name, network, schedule, dataset, track.threat, device, report))
 
     network = channels_last(trained(spec.name, task, fit, schedule), dataset.image_shape).to(device)
     file, model = cached_path(spec.name, task, schedule), str(spec)

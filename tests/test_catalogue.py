@@ -81,9 +81,16 @@ def test_entries_are_found_by_name_by_track_and_by_file(board):
 
 
 def test_an_entry_of_several_tracks_must_be_told_apart(board):
-    with pytest.raises(UsageError, match=r"Several tracks .*: say another-v1/bench-digits-cnn--quant8"):
+    name = "bench-digits-cnn--quant8"
+    with pytest.raises(UsageError, match=rf"Several tracks .*: say another-v1/{name} or made-up-v1/{name}\."):
         find("bench-digits-cnn--quant8", board)
     assert find("another-v1/bench-digits-cnn--quant8", board).track.name == "another-v1"
+
+
+def test_a_recipe_is_no_row_but_has_some(board):
+    rows = "another-v1/bench-digits-cnn--quant8, made-up-v1/bench-digits-cnn--quant8"
+    with pytest.raises(UsageError, match=f"There is no entry or published row 'quant8'. Did you mean {rows}"):
+        find_rows(["quant8", "none"], board)
 
 
 @pytest.mark.parametrize(

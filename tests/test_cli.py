@@ -147,9 +147,10 @@ def test_markdown_then_check_is_fresh(bench, board):
     assert bench("leaderboard", "--markdown") == (0, "Everything is fresh.\n", "")
 
 
-def test_help_names_every_command_and_exit_code(bench):
+def test_help_names_every_command_and_exit_code(bench, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = bench("--help")
-    assert code == 0
+    assert (code, "..." in out.partition("Commands:")[2]) == (0, False)  # no summary is cut
     for command in ("evaluate", "list", "show", "compare", "leaderboard", "doctor"):
         assert command in out
         assert bench(command, "-h")[0] == 0
@@ -331,15 +332,13 @@ def test_a_mistake_in_the_command_is_one_sentence(bench, elsewhere, arguments, e
     ("arguments", "expected"),
     [
         ("list recipe", "There is nothing called 'recipe' to list. Did you mean 'recipes'?"),
-        ("show quant99", "There is no recipe, track or entry 'quant99'. Did you mean 'quant8'?"),
-        ("show none.json", "Cannot read the entry none.json"),
-        ("leaderboard", "There are no entries in leaderboard"),
-        ("leaderboard --board other", "There are no entries in other"),
+        (
+            "show quant99",
+            "There is no recipe, track or entry 'quant99'. Did you mean 'quant8'? Recipes are made of ",
+        ),
         ("leaderboard --cost bop", "There is no cost 'bop'. Did you mean 'bops'?"),
-        ("leaderboard --against other", "There is no board other"),
         ("list published --dataset cifar10 --json --csv", "Expected --json or --csv, got both."),
         ("list recipes --eps 8/255", "--eps is for published rows: say bench list published --eps."),
-        ("compare one", "There is no recipe, track or entry 'one'."),
     ],
 )
 def test_nothing_of_that_name(bench, arguments, expected):
@@ -412,6 +411,44 @@ def test_a_missing_data_set_says_where_to_put_it(bench, track):
 def test_a_board_that_cannot_be_written_is_noticed_before_the_work(bench, elsewhere):
     (elsewhere / "file").write_text("in the way")
     fails(bench("evaluate", "--recipe", "none", "--board", "file"), 3, "Cannot write in file")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("evaluate --recipe mine.toml", "There is no recipe file mine.toml."),
+        ("evaluate --recipe submissions/ours", "There is no recipe in submissions/ours"),
+        ("evaluate --recipe none --track mine.toml", "There is no track file mine.toml."),
+        ("show none.json", "There is no entry file none.json."),
+        ("show mine.toml", "There is no recipe file mine.toml."),
+        ("list entries", "There is no board leaderboard"),
+        ("compare one", "There is no board leaderboard"),
+        ("compare none.json none.json", "There is no entry file none.json."),
+        ("verify none", "There is no board leaderboard"),
+        ("verify none.json", "There is no entry file none.json."),
+        ("challenge none mine.npz --by Me", "There is no board leaderboard"),
+        ("export none.json", "There is no entry file none.json."),
+        ("check submissions/ours", "There is no folder submissions/ours."),
+        ("sweep mine.toml", "There is no sweep file mine.toml"),
+        ("train bench:conv8 --track mine.toml", "There is no track file mine.toml."),
+        ("leaderboard", "There are no entries in leaderboard"),
+        ("leaderboard --board other", "There are no entries in other"),
+        ("leaderboard --against other", "There is no board other"),
+        ("leaderboard --markdown --board other", "There is no board other"),
+        ("paper --board other", "There is no board other"),
+        ("plot", "There are no entries in leaderboard"),
+    ],
+)
+def test_a_file_or_folder_that_is_not_there(bench, elsewhere, arguments, expected):
+    fails(bench(*arguments.split()), 3, expected)
+    assert not list(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net.pt@bench:digits-cnn"])
+def test_a_checkpoint_that_is_not_there_says_where_it_was_looked_for(bench, elsewhere, monkeypatch, name):
+    monkeypatch.delenv("BENCH_WEIGHTS_DIR", raising=False)
+    said = f"There is no checkpoint file net.pt: looked in {elsewhere}, and BENCH_WEIGHTS_DIR is unset; check the path"
+    fails(bench("evaluate", "--recipe", "none", "--model", f"checkpoint:{name}"), 3, said)
 
 
 def test_a_device_that_is_not_there(bench):
@@ -583,4 +620,5 @@ def test_an_error_is_one_line_without_traceback_in_a_process_of_its_own():
     )
     assert answer.returncode == 2
     assert answer.stdout == ""
-    assert answer.stderr == "error: There is no recipe, track or entry 'quant99'. Did you mean 'quant8'?\n"
+    assert answer.stderr.startswith("error: There is no recipe, track or entry 'quant99'. Did you mean 'quant8'? ")
+    assert answer.stderr.count("\n") == 1

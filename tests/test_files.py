@@ -138,9 +138,13 @@ def test_weights_are_found_here_or_in_their_folder(monkeypatch, tmp_path):
     (tmp_path / "weights" / "net.pt").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BENCH_WEIGHTS_DIR", raising=False)
-    assert weights_file(Path("net.pt")) == Path("net.pt")
+    with pytest.raises(MissingError, match=r"no checkpoint file net.pt: looked in .*, and BENCH_WEIGHTS_DIR is unset;"):
+        weights_file(Path("net.pt"))
     monkeypatch.setenv("BENCH_WEIGHTS_DIR", str(tmp_path / "weights"))
     assert weights_file(Path("net.pt")) == tmp_path / "weights" / "net.pt"
-    assert weights_file(Path("absent.pt")) == Path("absent.pt")
+    with pytest.raises(MissingError, match=r"no checkpoint file absent.pt: looked in .*, and in BENCH_WEIGHTS_DIR \("):
+        weights_file(Path("absent.pt"))
+    with pytest.raises(MissingError, match=r"no checkpoint file /absent.pt; check the path\."):
+        weights_file(Path("/absent.pt"))
     Path("net.pt").touch()
     assert weights_file(Path("net.pt")) == Path("net.pt")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench.attack.suites import further, passes
-from bench.forecast import FURTHER, finetuning_at_most, forecast, further_at_most
+from bench.forecast import finetuning_at_most, forecast, further_at_most
 from bench.load.datasets import load_dataset
 from bench.model import Subject
 from bench.sweep import load_sweep
@@ -43,7 +43,7 @@ def test_the_attacks_are_at_least_those_that_run(cells):
     none, pruned, quantised = cells("none", "prune50", "quant8")
     assert further_at_most(none) == ()
     assert further_at_most(pruned) == ("transfer",)
-    assert set(further_at_most(quantised)) == set(FURTHER) == set(further(attacked))
+    assert further_at_most(quantised) == further(attacked)
 
 
 def test_nothing_is_trained_for_a_forecast(cells, tmp_path):

@@ -7,7 +7,7 @@ from statistics import stdev
 import pytest
 from factories import make_entry, make_letters, save_entry
 
-from bench.errors import UsageError
+from bench.errors import MissingError, UsageError
 from bench.leaderboard import load_boards, load_entries, rank, tracks_on
 from bench.verdicts import Alarm
 
@@ -162,7 +162,7 @@ def test_boards_are_the_folders_with_entries(tmp_path):
 
 
 def test_a_board_without_entries_says_what_to_do(tmp_path):
-    with pytest.raises(UsageError, match=r"There are no entries in .*: run bench evaluate"):
+    with pytest.raises(MissingError, match=r"There are no entries in .*: run bench evaluate"):
         load_boards(tmp_path)
     make_entry().save(tmp_path)
     with pytest.raises(UsageError, match=r"no entries of track 'made-up-v2' .*Did you mean 'made-up-v1'\?"):

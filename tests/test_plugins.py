@@ -6,6 +6,7 @@ import pytest
 
 from bench import plugins
 from bench.catalogue import catalogue
+from bench.errors import UsageError
 from bench.load import plugged
 from bench.load.datasets import dataset_names, load_dataset
 from bench.load.models import list_models
@@ -72,6 +73,13 @@ def test_a_package_brings_steps_models_and_data_sets(install, tmp_path, monkeypa
     recipe = load_recipe(str(tmp_path / "mine.toml"))
     assert recipe.declared() == ({"step": "bench-halving/halve", "times": 2},)
     assert plugins.packages_of(["quantize", "bench-halving/halve"]) == {"bench-halving": "1.2"}
+
+
+def test_what_a_plugin_raises_is_said_in_one_sentence(install):
+    code = "def net():\n    raise SystemExit('no licence')\ndef register(shelves):\n    shelves.models.add('net', net)"
+    install("bench-broken", "bench_broken", code, "bench_broken:register")
+    with pytest.raises(UsageError, match=r"bench_broken.py, line 2, raised SystemExit: no licence; mend it\."):
+        plugged.plugged_model("bench-broken/net")
 
 
 def test_a_module_does_as_well_as_a_function(install):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from bench.errors import UsageError
+from bench.errors import MissingError, UsageError
 from bench.recipe import (
     STEPS,
     fingerprint,
@@ -203,15 +203,23 @@ def test_an_unknown_step_names_the_place_and_is_answered_with_the_nearest():
 
 def test_an_unknown_recipe_is_answered_with_the_nearest():
     assert sentence(lambda: load_recipe("quant8-advtf")) == (
-        "There is no recipe 'quant8-advtf'. Did you mean 'quant8-advft'? Words: pruneNN, sparseNN, nm24, "
-        "lowrankNN, quantB, quant1w, ft, advft, trades, fast, nfgsm, distill."
+        "There is no recipe 'quant8-advtf'. Did you mean 'quant8-advft'? Recipes are made of the words "
+        "pruneNN, sparseNN, nm24, lowrankNN, quantB, quant1w, ft, advft, trades, fast, nfgsm, distill."
     )
 
 
 def test_a_recipe_in_a_file_of_ones_own(tmp_path):
     (tmp_path / "mine.toml").write_text('summary = "Mine"\n' + step("quantize", "weight_bits = 4"))
     assert load_recipe(str(tmp_path / "mine.toml")).resolve()[0].weight_bits == 4
-    assert "There is no recipe file" in sentence(lambda: load_recipe(str(tmp_path / "other.toml")))
+    with pytest.raises(MissingError, match="There is no recipe file"):
+        load_recipe(str(tmp_path / "other.toml"))
+
+
+def test_a_submission_is_found_by_its_recipes_file_as_well(tmp_path):
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "recipe.toml").write_text('summary = "Ours"\n' + step("quantize"))
+    found = load_recipe(str(tmp_path / "ours" / "recipe.toml"))
+    assert (found.name, found.folder) == ("ours", str(tmp_path / "ours"))
 
 
 def test_submissions_are_found_by_their_folder(tmp_path):

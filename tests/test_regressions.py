@@ -5,7 +5,7 @@ import json
 import pytest
 from factories import make_entry, make_letters
 
-from bench.errors import UsageError
+from bench.errors import MissingError, UsageError
 from bench.leaderboard import rank
 from bench.regressions import load_board, regressions
 from bench.render.plain import board_json
@@ -76,9 +76,9 @@ def test_a_folder_with_a_bad_file_is_read_without_it(tmp_path):
 
 
 def test_what_is_no_board_is_named(tmp_path):
-    with pytest.raises(UsageError, match=r"There is no board .*nowhere: expected a folder"):
+    with pytest.raises(MissingError, match=r"There is no board .*nowhere: expected a folder"):
         load_board(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="There are no entries in"):
+    with pytest.raises(MissingError, match="There are no entries in"):
         load_board(tmp_path)
     (tmp_path / "x.json").write_text("[]")
     with pytest.raises(UsageError, match=r"x\.json is not an entry of this bench"):

@@ -7,7 +7,7 @@ from factories import make_entry
 from submissions_made_up import write_submission
 
 from bench.entry import RecipeRecord
-from bench.errors import UsageError
+from bench.errors import MissingError, UsageError
 from bench.recipe import fingerprint, load_recipe, settings
 from bench.sweep import Result, load_sweep
 
@@ -111,7 +111,7 @@ def test_a_mistake_is_one_sentence(write, text, expected):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(UsageError, match=r"There is no sweep file .*absent\.toml"):
+    with pytest.raises(MissingError, match=r"There is no sweep file .*absent\.toml"):
         load_sweep(tmp_path / "absent.toml")
 
 

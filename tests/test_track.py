@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from bench.errors import UsageError
+from bench.errors import MissingError, UsageError
 from bench.model import ModelSpec
 from bench.track import load_track, parse_track, track_names
 
@@ -164,7 +164,8 @@ def test_an_unknown_track_is_answered_with_the_nearest(tmp_path):
     assert sentence(lambda: load_track("digits-linf")) == (
         "There is no track 'digits-linf'. Did you mean 'digits-linf-v1'?"
     )
-    assert "There is no track file" in sentence(lambda: load_track(str(tmp_path / "mine.toml")))
+    with pytest.raises(MissingError, match="There is no track file"):
+        load_track(str(tmp_path / "mine.toml"))
 
 
 def test_a_track_in_a_file_of_ones_own(tmp_path):

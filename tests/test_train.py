@@ -45,7 +45,7 @@ def test_the_same_settings_are_not_trained_twice(tmp_path, monkeypatch):
     def fail(*args):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(parent, "fit_schedule", fail)
+    monkeypatch.setattr("bench.train.fit_schedule", fail)
     again = make("bench:digits-cnn", "epochs=1", out=tmp_path / "b.safetensors")
     assert first.meter is not None
     assert again.meter is None

@@ -34,7 +34,7 @@ def leaderboard(
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Print the leaderboard, or render it to Markdown or to a page for the browser."""
+    """Print the leaderboard, or render it to Markdown or HTML."""
     from bench.leaderboard import load_boards
 
     chosen = _cost(cost)
@@ -66,7 +66,7 @@ def compare(
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Compare the first row with others: accuracies, paired tests, costs, attacks, images."""
+    """Compare the first row with others. Accuracies, paired tests, costs, attacks, images."""
     from bench.catalogue import find_rows
     from bench.comparison import compare
     from bench.render.comparison import print_comparison
@@ -130,10 +130,11 @@ def _print(boards: Rows, published: Beside, *, as_json: bool, as_csv: bool) -> N
 
 def _render(files: Sequence[str], board: Path, cost: Cost, *, check: bool) -> None:
     from bench.files import locked
-    from bench.leaderboard import load_boards
+    from bench.leaderboard import check_board, load_boards
     from bench.published import FOLDER
     from bench.render.pages import write_html, write_pages
 
+    check_board(board)
     complaints: list[str] = []
     with locked(board):  # from reading to writing: nobody's new entry is missing from the page that is written last
         boards = load_boards(board, skip=complaints.append, cost=cost)

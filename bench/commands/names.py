@@ -12,12 +12,14 @@ from bench.errors import UsageError
 
 
 def list_(
-    what: Annotated[str, typer.Argument(help="recipes, tracks, models, datasets, steps, entries or published")],
+    what: Annotated[
+        str, typer.Argument(metavar="KIND", help="recipes, tracks, models, datasets, steps, entries or published")
+    ],
     dataset: Annotated[str, typer.Option(help="Published rows of this data set.")] = "",
     eps: Annotated[str, typer.Option(help="Published rows at this radius: 8/255, 0.031.")] = "",
     norm: Annotated[str, typer.Option(help="Published rows in this norm: Linf, L2.")] = "",
     architecture: Annotated[str, typer.Option(help="Published rows of this network, or of a family.")] = "",
-    compression: Annotated[str, typer.Option(help="none, structured, unstructured, quantised, …")] = "",
+    compression: Annotated[str, typer.Option(help="Published rows so compressed: none, structured, …")] = "",
     attack: Annotated[str, typer.Option(help="Published rows under this attack: AutoAttack, PGD-20.")] = "",
     board: Board = Path("leaderboard"),
     as_json: Json = False,
@@ -59,7 +61,9 @@ def _list_published(filters: dict[str, str], board: Path, *, as_json: bool, as_c
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A recipe, a track, an entry (name or file), a published row.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A recipe or an entry (name or file), a track, a published row.")
+    ],
     board: Board = Path("leaderboard"),
     as_json: Json = False,
 ) -> None:

@@ -18,12 +18,14 @@ def paper(
 ) -> None:
     """Render LEADERBOARD/paper.md: the paper and our entries."""
     from bench.files import locked
+    from bench.leaderboard import check_board
     from bench.paper.study import load_studies
     from bench.render.pages import write_page
     from bench.render.paper import render_paper
 
     if check and as_json:
         raise UsageError("--check asks whether the page is fresh: leave --json out.")
+    check_board(board)
     complaints: list[str] = []
     with locked(board):  # from reading to writing, as for the other pages
         studies = load_studies(board, skip=complaints.append)
@@ -43,21 +45,21 @@ def paper(
 def _record(study: Any) -> dict[str, Any]:
     from bench.render.paper import CLAIMS
 
-    findings = {title: judge(study) for title, _, judge in CLAIMS}
+    rulings = {title: judge(study) for title, _, judge in CLAIMS}
     return {
         "track": study.track.name,
         "claims": {
             title: {
-                "verdict": finding.verdict,
-                "why": list(finding.why),
+                "verdict": ruling.verdict,
+                "why": list(ruling.why),
                 "evidence": [
                     {
                         "entry": one.ours.name, "against": one.theirs.name, "images": one.n, "points": one.points,
                         "interval": list(one.interval), "p": one.p, "fate": one.fate,
                     }
-                    for _, one in finding.evidence
+                    for _, one in ruling.evidence
                 ],
             }
-            for title, finding in findings.items()
+            for title, ruling in rulings.items()
         },
     }  # fmt: skip

@@ -25,15 +25,17 @@ def verify(
     name: Name,
     model: Model = None,
     evidence: Annotated[Path | None, typer.Option(help="Folder of its adversarial images; else beside it.")] = None,
-    sample: Annotated[int, typer.Option(min=0, help="Surviving images to attack again, at most.")] = 20,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of the sample and its attacks; drawn if left out.")] = None,
+    sample: Annotated[int, typer.Option(min=0, metavar="N", help="Surviving images to attack again, at most.")] = 20,
+    seed: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Of the sample and its attacks; drawn if left out.")
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="Repeat the whole attack, and compare letters.")] = False,
     device: Device = "auto",
     trust: Annotated[bool, typer.Option("--trust", help="With --full: let python: parents run their code.")] = False,
     board: Board = Path("leaderboard"),
     as_json: Json = False,
 ) -> None:
-    """Check that an entry holds, in minutes: its row becomes verified, or the exit code is 1."""
+    """Check that an entry holds, in minutes. Its row becomes verified, or the exit code is 1."""
     import secrets
 
     from bench.audit.verify import Inquiry, verify
@@ -43,6 +45,8 @@ def verify(
 
     path = entry_file(name, board)
     entry = _load(path)
+    if evidence is not None and not evidence.is_dir():
+        raise MissingError(f"There is no folder {evidence}.")
     inquiry = Inquiry(
         model=model, evidence=evidence or path.parent, sample=sample, full=full, device=device, trust=trust,
         seed=secrets.randbelow(2**31) if seed is None else seed,
@@ -87,7 +91,7 @@ def challenge(
     board: Board = Path("leaderboard"),
     as_json: Json = False,
 ) -> None:
-    """Put adversarial images of your own to an entry's judge: those that hold change its letters."""
+    """Put adversarial images of your own to an entry's judge. Those that hold change its letters."""
     from bench.audit.challenge import concede, judge_challenge, read_images
     from bench.audit.retrial import find_model, same_model, stand_again
     from bench.catalogue import entry_file

@@ -16,7 +16,7 @@ def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits and hyphens.")],
     own_step: Annotated[bool, typer.Option("--own-step", help="With a step of its own, in steps.py.")] = False,
 ) -> None:
-    """Write a submission's folder, or a recipe's file, to start from."""
+    """Write a submission's folder or a recipe's file to start from."""
     from bench.submit.scaffold import new_recipe, new_submission
 
     if kind == "submission":
@@ -36,19 +36,21 @@ def check(
     trust: Annotated[bool, typer.Option("--trust", help="Run own steps, too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check submissions in seconds: card, recipe, and a mock run of the whole line. No data, no GPU."""
+    """Check submissions in seconds. Card, recipe, and a mock run of the whole line: no data, no GPU."""
     from bench.registry import did_you_mean
     from bench.render.findings import print_findings
     from bench.submit.check import check_submission, submission_folders
 
-    found = {}
-    for folder in folders or submission_folders():
+    chosen = folders or submission_folders()
+    for folder in chosen:
         if not folder.is_dir():
             known = [each.as_posix() for each in submission_folders()]
             raise MissingError(f"There is no folder {folder}.{did_you_mean(folder.as_posix(), known)}")
-        found[folder.as_posix()] = findings = check_submission(folder, trust=trust)
-        if not as_json:
-            print_findings(str(folder), findings, console())
+    found, screen = {}, console(stderr=as_json)
+    with screen.status("") as status:  # on a terminal, what runs; nothing elsewhere
+        for folder in chosen:
+            checks = check_submission(folder, trust=trust, starting=status.update)
+            found[folder.as_posix()] = list(checks) if as_json else print_findings(str(folder), checks, screen)
     if as_json:
         print_json({folder: [vars(finding) for finding in findings] for folder, findings in found.items()})
     elif not found:

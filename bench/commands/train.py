@@ -26,7 +26,7 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     as_json: Json = False,
 ) -> None:
-    """Train a small network from scratch, clean or adversarially, to be a parent."""
+    """Train a small network from scratch, to be a parent. Clean or adversarially, as its name says."""
     from bench.errors import InterruptedRunError
     from bench.model import ModelSpec
     from bench.render.progress import watching

@@ -46,6 +46,7 @@ def load_checkpoint(name: str, task: Task, build: Callable[[ModelSpec, Task], nn
         MissingError: there is no such file.
     """
     path, architecture, normalization = parse_checkpoint(name)
+    path = weights_file(path)
     front = parse_normalization(normalization, task.image_shape[0])
     tensors = read_state_dict(path)
     network = build(architecture, task)
@@ -58,9 +59,12 @@ def parse_checkpoint(name: str) -> tuple[Path, ModelSpec, str]:
 
     Raises:
         UsageError: no file or no architecture.
+        MissingError: no architecture, and nothing of that name that one could be asked for.
     """
     marks = list(_ARCHITECTURE.finditer(name))
     if not marks or not name[: marks[-1].start()]:
+        if "@" not in name:
+            weights_file(Path(name).expanduser())
         raise UsageError(
             "Expected checkpoint:FILE@ARCHITECTURE[@NORMALIZATION], with an architecture such as bench:resnet20, "
             f"timm:resnet18 or python:FILE.py:FUNCTION (for example {_EXAMPLE}), or the folder of an exported model; "
@@ -71,8 +75,7 @@ def parse_checkpoint(name: str) -> tuple[Path, ModelSpec, str]:
         head, _, tail = architecture.rpartition("@")
         if ":" not in tail:  # else the @ belongs to the path of a Python file
             architecture, normalization = head, tail
-    path = weights_file(Path(name[: marks[-1].start()]).expanduser())
-    return path, ModelSpec.parse(architecture), normalization
+    return Path(name[: marks[-1].start()]).expanduser(), ModelSpec.parse(architecture), normalization
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

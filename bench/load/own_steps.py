@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench.errors import BenchError, UsageError
+from bench.errors import UsageError
+from bench.load.foreign import blaming
 from bench.recipe import STEPS, OwnCode, Recipe
 
 
@@ -66,22 +66,3 @@ def _steps(module: ModuleType, path: Path) -> dict[str, Any]:
         if "__call__" not in dir(step):
             raise UsageError(f"Expected step '{name}' in {path} to have __call__(self, subject, ingredients).")
     return found
-
-
-@contextmanager
-def blaming(path: Path | None) -> Iterator[None]:
-    """Turn whatever foreign code raises, exits included, into one sentence that names its file and line.
-
-    Args:
-        path: the file; None where the code came with an installed package.
-    """
-    try:
-        yield
-    except BenchError:
-        raise
-    except (Exception, SystemExit) as error:
-        first = str(error).strip().partition("\n")[0]
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if path is None or frame.filename == str(path)] or frames
-        where = f"{own[-1].filename}, line {own[-1].lineno}"
-        raise UsageError(f"{where}, raised {type(error).__name__}{': ' + first if first else ''}; mend it.") from error

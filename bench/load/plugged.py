@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.dataset import Dataset
-from bench.errors import BenchError, UsageError
+from bench.errors import UsageError
+from bench.load.foreign import blaming
 from bench.registry import Registry
 
 if TYPE_CHECKING:
@@ -42,11 +43,5 @@ def plugged_dataset(name: str) -> Dataset:
 
 
 def _made(registry: Registry, name: str) -> object:
-    make = registry.get(name)
-    try:
-        return make()
-    except BenchError:
-        raise
-    except Exception as error:  # foreign code may raise anything
-        first = str(error).strip().partition("\n")[0]
-        raise UsageError(f"The {registry.kind} {name} raised {type(error).__name__}: {first}.") from error
+    with blaming(None):
+        return registry.get(name)()

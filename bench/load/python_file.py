@@ -12,7 +12,8 @@ from types import ModuleType
 
 from torch import nn
 
-from bench.errors import BenchError, MissingError, UsageError
+from bench.errors import MissingError, UsageError
+from bench.load.foreign import blaming
 from bench.registry import did_you_mean
 
 
@@ -37,7 +38,7 @@ def load_function(name: str, *, trust: bool) -> nn.Module:
         if not callable(make):
             known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
             raise UsageError(f"There is no function '{function}' in {path}.{did_you_mean(function, known)}")
-        with _one_sentence(f"{function}() in {path}"):
+        with blaming(path):
             network = make()
     if not isinstance(network, nn.Module):
         raise UsageError(f"Expected {function}() in {path} to return an nn.Module, got a {type(network).__name__}.")
@@ -53,21 +54,9 @@ def _run(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     # Dataclasses and pickle look their module up by name.
     sys.modules[name] = module
-    with _one_sentence(str(path)):
+    with blaming(path):
         spec.loader.exec_module(module)
     return module
-
-
-@contextmanager
-def _one_sentence(what: str) -> Iterator[None]:
-    """Turn whatever foreign code raises, exits included, into one sentence that names `what`."""
-    try:
-        yield
-    except BenchError:
-        raise
-    except (Exception, SystemExit) as error:
-        first = str(error).strip().partition("\n")[0]
-        raise UsageError(f"{what} raised {type(error).__name__}{': ' + first if first else ''}; mend it.") from error
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def fate_of(points: float, low: float, p: float) -> Fate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Ruling:
     """A verdict on a claim, on one track.
 
     Attributes:
@@ -88,7 +88,7 @@ class Finding:
     evidence: tuple[Compared, ...] = ()
 
 
-def inherent(study: Study) -> Finding:
+def inherent(study: Study) -> Ruling:
     """Claim 1: compression does not inherently lose robustness.
 
     Each compressed entry against the uncompressed one with the same parent and the same fine-tuning, where that one
@@ -107,14 +107,14 @@ def inherent(study: Study) -> Finding:
                     idle += 1
                 else:
                     found.append((compression, pair(ours, theirs)))
-    finding = _by_kind(found, study.levels)
+    ruling = _by_kind(found, study.levels)
     if idle:
         nothing = f"{idle} compressed entries stand against an uncompressed one that has no robustness to lose."
-        return Finding(verdict=finding.verdict, why=(*finding.why, nothing), evidence=finding.evidence)
-    return finding
+        return Ruling(verdict=ruling.verdict, why=(*ruling.why, nothing), evidence=ruling.evidence)
+    return ruling
 
 
-def reaches(study: Study) -> Finding:
+def reaches(study: Study) -> Ruling:
     """Claim 2: adversarial fine-tuning of a compressed model reaches the robustness of adversarially trained models.
 
     Each standard parent, compressed and then fine-tuned adversarially, against the same network trained adversarially
@@ -134,11 +134,11 @@ def reaches(study: Study) -> Finding:
             continue
         entries = [(row, study.get(model, row, "adversarial")) for row in study.rows if row != NOTHING]
         found += [(row, pair(ours, theirs)) for row, ours in entries if ours is not None]
-    finding = _by_kind(found, study.levels)
-    return Finding(verdict=finding.verdict, why=(*without, *finding.why), evidence=finding.evidence)
+    ruling = _by_kind(found, study.levels)
+    return Ruling(verdict=ruling.verdict, why=(*without, *ruling.why), evidence=ruling.evidence)
 
 
-def cheaper(study: Study) -> Finding:
+def cheaper(study: Study) -> Ruling:
     """Claim 3: it does so at lower cost than adversarial training from scratch.
 
     Asked of the entries that claim 2 found to reach it: one with a relative cost below 1 is enough.
@@ -151,18 +151,18 @@ def cheaper(study: Study) -> Finding:
         cost, one = min(known, key=lambda pair: (pair[0], pair[1].ours.name))
         many = f"{sum(cost < 1 for cost, _ in known)} of {len(there)} entries that reach it cost less"
         why = f"{many}; the cheapest, {one.ours.recipe.name}, {cost:.3f} of training from scratch."
-        return Finding(verdict="holds", why=(why,), evidence=tuple(there))
+        return Ruling(verdict="holds", why=(why,), evidence=tuple(there))
     if there and len(known) == len(there):
-        return Finding(verdict="does not hold", why=("No entry that reaches it costs less.",), evidence=tuple(there))
+        return Ruling(verdict="does not hold", why=("No entry that reaches it costs less.",), evidence=tuple(there))
     if there:
         why = "The entries that reach it do not record what their fine-tuning cost."
-        return Finding(verdict="cannot be told yet", why=(why,), evidence=tuple(there))
+        return Ruling(verdict="cannot be told yet", why=(why,), evidence=tuple(there))
     if robust.verdict == "does not hold":
-        return Finding(verdict="does not hold", why=("No entry reaches that robustness, at any cost.",))
-    return Finding(verdict="cannot be told yet", why=("No entry is known to reach that robustness.",))
+        return Ruling(verdict="does not hold", why=("No entry reaches that robustness, at any cost.",))
+    return Ruling(verdict="cannot be told yet", why=("No entry is known to reach that robustness.",))
 
 
-def _by_kind(found: Sequence[Compared], levels: Sequence[Compression]) -> Finding:
+def _by_kind(found: Sequence[Compared], levels: Sequence[Compression]) -> Ruling:
     """Judge each kind of compression; the claim holds if it does for all, and fails if it fails for one."""
     verdicts, why = [], []
     for kind in KINDS:
@@ -176,7 +176,7 @@ def _by_kind(found: Sequence[Compared], levels: Sequence[Compression]) -> Findin
         overall = "does not hold"
     elif set(verdicts) == {"holds"}:
         overall = "holds"
-    return Finding(verdict=overall, why=tuple(why), evidence=tuple(found))
+    return Ruling(verdict=overall, why=tuple(why), evidence=tuple(found))
 
 
 _NAMES = {"structured": "Pruned channels", "quantised": "Quantised"}

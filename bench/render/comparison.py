@@ -150,18 +150,23 @@ def _kills(contenders: Sequence[Contender]) -> Iterable[_Row]:
 
 
 def _remarks(first: Contender, differences: Sequence[Difference]) -> Iterable[tuple[Text, Text]]:
+    """Name each pair once, before what is to be said of it; what several pairs have in common is said once."""
+    said: set[str] = set()
     for one in differences:
-        mark = Text(f"{first.key}, {one.other}", style="cyan")
-        for reason in one.unlike:
-            yield mark, Text(f"unlike: {reason}", style="yellow")
-        for note in one.notes:
-            yield mark, Text(f"{note}.")
+        lines = [Text(f"unlike: {reason}", style="yellow") for reason in one.unlike]
         if one.test == "mcnemar":
-            differ = len(one.only_first) + len(one.only_other)
-            text = f"differ on {differ:,} of {one.n:,} images"
-            sides = ((first.key, one.only_first), (one.other, one.only_other))
-            parts = [f"{key} alone robust on {len(found):,}{_few(found)}" for key, found in sides]
-            yield mark, Text(f"{text}: {'; '.join(parts)}." if differ else f"{text}.")
+            lines.append(Text(_discord(first.key, one)))
+        lines += [Text(f"{note}.") for note in one.notes if note not in said]
+        said.update(one.notes)
+        for i, line in enumerate(lines):
+            yield Text("" if i else f"{first.key}, {one.other}", style="cyan"), line
+
+
+def _discord(first: str, one: Difference) -> str:
+    differ = len(one.only_first) + len(one.only_other)
+    sides = ((first, one.only_first), (one.other, one.only_other))
+    parts = [f"{key} alone robust on {len(found):,}{_few(found)}" for key, found in sides]
+    return f"differ on {differ:,} of {one.n:,} images{': ' + '; '.join(parts) if differ else ''}."
 
 
 def _few(indexes: Sequence[int]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.text import Text
@@ -13,13 +13,19 @@ from bench.scrutiny import Finding
 _MARKS = {True: Text("✓", style="green"), False: Text("✗", style="bold red"), None: Text("–", style="yellow")}
 _MOST = 8
 """Numbers of images on a line."""
+_NAME = len("✓ adversarial")
+"""Cells that the name of a check takes; one that needs more, a step's own, moves its text."""
 
 
-def print_findings(title: str, findings: Sequence[Finding], console: Console) -> None:
-    """Print ✓ for what holds, ✗ for what does not, – for what could not be checked."""
+def print_findings(title: str, findings: Iterable[Finding], console: Console) -> list[Finding]:
+    """Print ✓ for what holds, ✗ for what does not, – for what could not be checked, as it comes; return them all."""
     console.print(Text(title, style="bold"))
-    lines = [(Text.assemble(_MARKS[one.holds], " ", one.name), _shaded(one)) for one in findings]
-    console.print(pairs(lines), highlight=False)
+    found = []
+    for one in findings:
+        found.append(one)
+        line = (Text.assemble(_MARKS[one.holds], " ", one.name), _shaded(one))
+        console.print(pairs([line], width=_NAME), highlight=False)
+    return found
 
 
 def _shaded(finding: Finding) -> Text:

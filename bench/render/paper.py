@@ -9,12 +9,12 @@ from urllib.parse import quote
 from bench.compression import Compression
 from bench.entry import Entry
 from bench.paper.better import Better, better, papers_recipes
-from bench.paper.claims import LEAST, LEVEL, MARGIN, Finding, Pair, cheaper, inherent, reaches
+from bench.paper.claims import LEAST, LEVEL, MARGIN, Pair, Ruling, cheaper, inherent, reaches
 from bench.paper.study import FINETUNINGS, NOTHING, PAPER, Study
 from bench.render import numbers
 from bench.render.footnotes import PARTIAL
 
-Claim = tuple[str, str, Callable[[Study], Finding]]
+Claim = tuple[str, str, Callable[[Study], Ruling]]
 CLAIMS: tuple[Claim, ...] = (
     (
         "Compression does not inherently lose robustness",
@@ -75,7 +75,7 @@ def render_paper(studies: Sequence[Study]) -> str:
     for number, (title, rule, judge) in enumerate(CLAIMS, 1):
         parts += [f"## {number}. {title}", rule]
         for study in measured:
-            parts += _finding(study, judge(study))
+            parts += _ruling(study, judge(study))
     parts += ["## One recipe better than the paper's", _BETTER]
     for study in measured:
         parts += _better(study, better(study))
@@ -104,13 +104,13 @@ def _verdicts(studies: Sequence[Study]) -> str:
     return _table(rows)
 
 
-def _finding(study: Study, finding: Finding) -> list[str]:
-    parts = [f"### {study.track.name}: {finding.verdict}"]
-    parts.append("\n".join(f"- {sentence}" for sentence in finding.why))
-    if finding.evidence:
+def _ruling(study: Study, ruling: Ruling) -> list[str]:
+    parts = [f"### {study.track.name}: {ruling.verdict}"]
+    parts.append("\n".join(f"- {sentence}" for sentence in ruling.why))
+    if ruling.evidence:
         heads = ["compression", "entry", "robust %", "against", "robust %", "difference", "95 %", "p", "images", "cost"]
         rows = [[*heads, "so it is"]]
-        rows += [[str(row), *_pair(one), _FATES[one.fate]] for row, one in finding.evidence]
+        rows += [[str(row), *_pair(one), _FATES[one.fate]] for row, one in ruling.evidence]
         parts.append(_table(rows, right=(2, 4, 5, 6, 7, 8, 9)))
     return parts
 

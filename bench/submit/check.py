@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -15,30 +15,37 @@ from bench.submit.scaffold import check_name
 from bench.track import load_track
 
 
-def check_submission(folder: Path, *, trust: bool) -> list[Finding]:
-    """Check a submission's folder; what depends on something that does not hold is left out.
+def check_submission(
+    folder: Path, *, trust: bool, starting: Callable[[str], object] = lambda check: None
+) -> Iterator[Finding]:
+    """Check a submission's folder, one check after the other; what depends on one that does not hold is left out.
 
     Args:
         folder: the submission's.
         trust: whether its own steps may run.
+        starting: told the name of each check before it runs.
     """
-    findings: list[Finding] = []
 
-    def ask(what: str, question: Callable[[], str]) -> bool:
-        findings.append(_asked(what, question))
-        return findings[-1].holds is True
+    def ask(check: str, question: Callable[[], str]) -> Finding:
+        starting(check)
+        try:
+            return Finding(name=check, holds=True, text=question())
+        except BenchError as error:
+            return Finding(name=check, holds=False, text=str(error))
 
-    ask("name", lambda: _name(folder))
-    if ask("card", lambda: _card(load_card(folder))):
+    yield ask("name", lambda: _name(folder))
+    yield (found := ask("card", lambda: _card(load_card(folder))))
+    if found.holds:
         card = load_card(folder)
-        ask("tracks", lambda: ", ".join(load_track(track).name for track in card.tracks))
-        ask("claim", lambda: _claim(card))
-    if ask("recipe", lambda: load_recipe(str(folder), submissions=folder.parent).summary):
+        yield ask("tracks", lambda: ", ".join(load_track(track).name for track in card.tracks))
+        yield ask("claim", lambda: _claim(card))
+    yield (found := ask("recipe", lambda: load_recipe(str(folder), submissions=folder.parent).summary))
+    if found.holds:
         recipe = load_recipe(str(folder), submissions=folder.parent)
-        ask("pins", lambda: _pins(recipe))
-        if ask("steps", lambda: ", ".join(step["step"] for step in recipe.declared()) or "none"):
-            findings += _runs(recipe, trust=trust)
-    return findings
+        yield ask("pins", lambda: _pins(recipe))
+        yield (found := ask("steps", lambda: ", ".join(step["step"] for step in recipe.declared()) or "none"))
+        if found.holds:
+            yield from _runs(recipe, ask, trust=trust)
 
 
 def submission_folders(submissions: Path = Path("submissions")) -> list[Path]:
@@ -46,30 +53,22 @@ def submission_folders(submissions: Path = Path("submissions")) -> list[Path]:
     return sorted(path for path in submissions.glob("*") if path.is_dir() and not path.name.startswith((".", "_")))
 
 
-def _runs(recipe: Recipe, *, trust: bool) -> list[Finding]:
+def _runs(recipe: Recipe, ask: Callable[[str, Callable[[], str]], Finding], *, trust: bool) -> Iterator[Finding]:
     if recipe.own_code is not None and not trust:
         note = f"not run: {recipe.own_code.file} is code; read it, then --trust"
-        return [Finding(name="own steps", holds=None, text=note), Finding(name="mock run", holds=None, text=note)]
+        yield from (Finding(name=check, holds=None, text=note) for check in ("own steps", "mock run"))
+        return
     from bench.load.own_steps import own_steps
     from bench.submit.rehearsal import rehearse, rehearse_step
 
-    findings: list[Finding] = []
     try:
         with own_steps(recipe):
             for position, table in enumerate(recipe.steps):
                 if recipe.is_own(table["step"]):
-                    findings.append(_asked(table["step"], partial(rehearse_step, recipe, position)))
-            findings.append(_asked("mock run", partial(rehearse, recipe)))
+                    yield ask(table["step"], partial(rehearse_step, recipe, position))
+            yield ask("mock run", partial(rehearse, recipe))
     except BenchError as error:
-        findings.append(Finding(name="own steps", holds=False, text=str(error)))
-    return findings
-
-
-def _asked(what: str, question: Callable[[], str]) -> Finding:
-    try:
-        return Finding(name=what, holds=True, text=question())
-    except BenchError as error:
-        return Finding(name=what, holds=False, text=str(error))
+        yield Finding(name="own steps", holds=False, text=str(error))
 
 
 def _name(folder: Path) -> str:

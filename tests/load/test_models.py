@@ -217,7 +217,9 @@ def test_parse_checkpoint_reads_from_the_right():
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.pt@", "w.pt@resnet20", "@bench:resnet20", "w.pt@autoattack:resnet18"])
-def test_checkpoint_without_file_or_architecture(name):
+def test_checkpoint_without_file_or_architecture(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.pt").touch()
     assert "for example checkpoint:weights.pth@bench:resnet20@cifar10" in sentence(f"checkpoint:{name}")
 
 
@@ -409,9 +411,9 @@ def test_python_function(tmp_path):
     ("body", "function", "expected"),
     [
         ("def make(): return 3", "make", "return an nn.Module, got a int"),
-        ("def make(): raise ValueError('no luck')", "make", "raised ValueError: no luck"),
+        ("def make(): raise ValueError('no luck')", "make", ".py, line 1, raised ValueError: no luck; mend it."),
         ("import sys; sys.exit(4)", "make", "raised SystemExit"),
-        ("def make(: 3", "make", "raised SyntaxError"),
+        ("def make(: 3", "make", ".py, raised SyntaxError: "),
         ("def make(): pass", "mak", "Did you mean 'make'?"),
         ("from torch import nn\ndef make(): return nn.Flatten()", "make", "has 64 classes, but digits has 10"),
         ("from torch import nn\ndef make(): return nn.Identity()", "make", "Expected python:"),

@@ -5,7 +5,7 @@ import sys
 import pytest
 from submissions_made_up import write_submission
 
-from bench.errors import UsageError
+from bench.errors import MissingError, UsageError
 from bench.load.own_steps import own_steps
 from bench.model import ModelSpec
 from bench.recipe import STEPS, load_recipe
@@ -69,7 +69,7 @@ def test_it_cannot_import_a_file_beside_it(tmp_path):
     ("code", "expected"),
     [
         ("x = 1\n1 / 0\n", "steps.py, line 2, raised ZeroDivisionError: division by zero; mend it."),
-        ("def (:\n", "raised SyntaxError"),
+        ("def (:\n", "ours/steps.py, raised SyntaxError: "),
         ("raise SystemExit(3)\n", "raised SystemExit: 3"),
         ("pass\n", 'to say STEPS = {"NAME": CLASS}'),
         ("STEPS = {'mine': int}\n", "Expected step 'mine'"),
@@ -86,5 +86,7 @@ def test_what_is_wrong_with_a_file_is_one_sentence(tmp_path, code, expected):
 def test_a_step_without_its_file_is_named(tmp_path):
     folder = write_submission(tmp_path)
     (folder / "steps.py").unlink()
-    with pytest.raises(UsageError, match=r"step 0 \(ours/mine\): expected its code in .*steps.py, which is not there"):
+    with pytest.raises(
+        MissingError, match=r"step 0 \(ours/mine\): expected its code in .*steps.py, which is not there"
+    ):
         loaded(folder)

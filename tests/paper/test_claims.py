@@ -9,8 +9,8 @@ from bench.paper.claims import cheaper, fate_of, inherent, pair, reaches
 ADV = "bench:conv8-adv"
 
 
-def fates(finding):
-    return {one.ours.recipe.name: one.fate for _, one in finding.evidence}
+def fates(ruling):
+    return {one.ours.recipe.name: one.fate for _, one in ruling.evidence}
 
 
 @pytest.mark.parametrize(

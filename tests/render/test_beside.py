@@ -17,6 +17,7 @@ from bench.render.comparison import print_comparison
 from bench.render.published import print_published, print_published_row
 from bench.render.terminal import print_table
 from bench.track import load_track
+from bench.verdicts import AUTOATTACK
 
 TRACK = load_track("cifar10-linf-v1")
 
@@ -112,3 +113,11 @@ def test_a_comparison_fits_and_continues_below(
         assert text.count("robust %") == tables
         assert "A, E  E's eps 0.031 is a little less than A's 8/255, which favours E." in text
         assert "\x1b" not in text
+
+
+def test_a_pair_is_named_once_and_what_pairs_share_is_said_once() -> None:
+    more = make_entry("a", "..a.x", attacks=(*AUTOATTACK, "transfer"))
+    rows = [more, make_entry("b", "...ax"), make_entry("c", ".a..x")]
+    text = shown(lambda console: print_comparison(compare(rows), console), 160)
+    for once in ("A, B  differ on 2 of 5", "A, C  differ on 2 of 5", "A, B", "A, C", "A faced transfer as well"):
+        assert text.count(once) == 1

@@ -55,6 +55,17 @@ def test_a_new_submission_with_an_own_step_holds_together(bench):
     assert findings[-1]["name"] == "mock run"
 
 
+def test_findings_come_one_by_one_each_announced_before_it_is_sought(tmp_path):
+    folder = new_submission("my-recipe", own_step=False, submissions=tmp_path)
+    announced: list[str] = []
+    for finding in check_submission(folder, trust=False, starting=announced.append):
+        assert finding.name == announced[-1]
+        assert finding.name not in announced[:-1]
+        if finding.name == "steps":
+            break
+    assert "mock run" not in announced
+
+
 def test_a_new_submission_without_one_is_a_recipe_of_built_in_steps(tmp_path):
     folder = new_submission("my-recipe", own_step=False, submissions=tmp_path)
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "card.toml", "recipe.toml"]
@@ -88,8 +99,9 @@ def test_without_trust_own_steps_are_not_run_and_the_output_says_so(bench, tmp_p
     write_submission(tmp_path / "submissions", code="raise SystemExit('it ran')")
     code, out, err = bench("check", "submissions/ours")
     assert (code, err) == (0, "")
-    assert "✓ recipe" in out
-    assert "– own steps  not run: submissions/ours/steps.py is code; read it, then --trust" in out
+    words = " ".join(out.split())
+    assert "✓ recipe" in words
+    assert "– own steps not run: submissions/ours/steps.py is code; read it, then --trust" in words
 
 
 def test_a_submission_that_does_not_hold_ends_with_1(bench, tmp_path):
@@ -98,8 +110,8 @@ def test_a_submission_that_does_not_hold_ends_with_1(bench, tmp_path):
     (folder / "recipe.toml").write_text('summary = "S"\n[[steps]]\nstep = "quantise"\n')
     code, out, err = bench("check")
     assert code == 1
-    assert "✗ card    submissions/ours/card.toml: the key 'licence' is missing." in out
     words = " ".join(out.split())
+    assert "✗ card submissions/ours/card.toml: the key 'licence' is missing." in words
     assert "✗ recipe Recipe ours, step 0: there is no step 'quantise'. Did you mean 'quantize'?" in words
     assert err == "error: 1 of 1 submissions do not hold: submissions/ours.\n"
 
