@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -213,10 +213,15 @@ def seeds_of(entry: Entry, board: Path) -> list[Entry]:
             other = load_entry(path)
         except UsageError:  # `bench leaderboard` names such files
             continue
-        same = (other.recipe.name, other.recipe.fingerprint, other.model, other.track.fingerprint, other.partial)
-        if same == (entry.recipe.name, entry.recipe.fingerprint, entry.model, entry.track.fingerprint, entry.partial):
+        if _question(other) == _question(entry):
             found.setdefault(other.seed, other)
     return [found[seed] for seed in sorted(found)]
+
+
+def _question(entry: Entry) -> Hashable:
+    """Return all that two seeds of one measurement share."""
+    recipe = (entry.recipe.name, entry.recipe.fingerprint)
+    return *recipe, entry.model, entry.track.fingerprint, entry.partial, entry.attacker
 
 
 def _is_recipe(path: Path) -> bool:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from bench.compression import Compression
 from bench.efficiency import Efficiency
+from bench.entry_name import entry_name
 from bench.errors import GateError, UsageError
 from bench.files import locked, write_text
 from bench.provenance import Provenance
@@ -218,15 +216,28 @@ class Entry(BaseModel):
         return self.engine.endswith(f" {LOW_PRECISION}")
 
     @property
+    def attacker(self) -> str:
+        """What `--engine` calls whoever attacked."""
+        if self.engine.startswith("pyautoattack"):
+            return "reference"
+        return f"bench-{LOW_PRECISION}" if self.low_precision else "bench"
+
+    @property
     def ranked(self) -> bool:
         """Whether the row takes part in the ranking."""
         return self.standing == "ranked"
 
     @property
     def name(self) -> str:
-        """The entry's file name: what was asked of what, so that different measurements never overwrite each other."""
-        name = entry_name(self.model, self.recipe.name, self.seed, len(self.verdicts.letters), self.track.n_examples)
-        return f"{name}--{LOW_PRECISION}" if self.low_precision else name
+        """Its file's name, too."""
+        return entry_name(
+            model=self.model,
+            recipe=self.recipe.name,
+            seed=self.seed,
+            images=len(self.verdicts.letters),
+            asked=self.track.n_examples,
+            engine=self.attacker,
+        )
 
     @property
     def command(self) -> str:
@@ -238,8 +249,7 @@ class Entry(BaseModel):
         words += [f"--seed {self.seed}"] if pins or self.seed else []
         words += ["--trust"] if self.recipe.own_code else []
         words += [f"--n-examples {len(self.verdicts.letters)}"] if self.partial else []
-        words += [f"--engine bench-{LOW_PRECISION}"] if self.low_precision else []
-        words += ["--engine reference"] if self.engine.startswith("pyautoattack") else []
+        words += [f"--engine {self.attacker}"] if self.attacker != "bench" else []
         return " ".join(words) + (" with the settings of its steps" if "+" in self.recipe.name else "")
 
     def path(self, board: Path) -> Path:
@@ -289,14 +299,6 @@ def refuse_to_forget(path: Path, challenges: tuple[Challenge, ...] = ()) -> None
         )
 
 
-def entry_name(model: str, recipe: str, seed: int, images: int, asked: int) -> str:
-    """Return what an entry is called, measured on so many images of those that its track asks for."""
-    parts = [_slug(model), recipe]
-    parts += [f"seed{seed}"] if seed else []
-    parts += [f"n{images}"] if images < asked else []
-    return "--".join(parts)
-
-
 def load_entry(path: Path) -> Entry:
     """Read an entry.
 
@@ -321,15 +323,3 @@ def _complaint(path: Path, error: ValidationError) -> str:
         return f"{path} has schema {first['input']!r}, and this bench reads schema 1: measure it again, or remove it."
     where = ".".join(map(str, first["loc"])) or "the record"
     return f"{path} is not an entry of this bench: {where}: {first['msg']}."
-
-
-@lru_cache
-def _slug(text: str) -> str:
-    """Make a model's name fit for a file name: `checkpoint:a/net.pt@bench:conv8` → `checkpoint-net.pt-bench-conv8`."""
-    source, _, rest = text.partition(":")
-    parts = [source, *rest.split("@")]
-    if source in ("checkpoint", "python"):
-        # Two files of the same name in different folders are two models.
-        parts[1] = parts[1].rsplit("/", 1)[-1]
-        parts.append(hashlib.sha256(text.encode()).hexdigest()[:6])
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", "-".join(parts)).strip("-")

@@ -10,7 +10,7 @@ import torch
 from bench.attack.engine import Trial
 from bench.attack.engines import new_engine
 from bench.compress.export import deploy
-from bench.entry import Effort, Entry, entry_name, refuse_to_forget
+from bench.entry import Effort, Entry, refuse_to_forget
 from bench.load.datasets import load_dataset
 from bench.model import Subject
 from bench.parent import load_parent
@@ -48,8 +48,7 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
     # TensorFloat-32 keeps 10 bits of mantissa: the twin would no longer be what the deployed model computes.
     torch.backends.cudnn.allow_tf32 = False
     request.recipe.declared()
-    asked = entry_name(str(request.model), request.recipe.name, request.seed, request.images, track.n_examples)
-    refuse_to_forget(board / track.name / f"{asked}.json")
+    refuse_to_forget(board / track.name / f"{request.name}.json")
     n_examples, engine = request.images, new_engine(request.engine, batch_size=request.batch_size)
 
     with clock.stage("load"):

@@ -249,7 +249,7 @@ def _groups(entries: Sequence[Entry], *, by_seed: bool) -> list[tuple[Entry, tup
     """
     found: dict[Hashable, list[int]] = {}
     for i, entry in enumerate(entries):
-        same = (entry.recipe.name, entry.recipe.fingerprint, entry.model)
+        same = (entry.recipe.name, entry.recipe.fingerprint, entry.model, entry.attacker)
         alone = by_seed or not entry.ranked
         found.setdefault(i if alone else same, []).append(i)
     medians = sorted((members[len(members) // 2], members) for members in found.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.entry_name import entry_name
 from bench.errors import UsageError
 from bench.model import ModelSpec
 from bench.recipe import Recipe
@@ -26,7 +27,7 @@ class Request:
         trust: whether the user's own Python files may run: `python:` models, and the recipe's own steps.
         own_steps: whether the recipe's own steps may run, if nothing else may.
         claim: what the recipe's authors say they measured.
-        engine: who attacks, "bench" or "reference".
+        engine: who attacks: "bench", "bench-bf16" or "reference".
         fresh: whether to forget what an interrupted run left.
         keep: the folder to keep the adversarial images in that decided the verdicts; None to keep none.
         batch_size: images attacked abreast, which changes no verdict; None for what suits the device.
@@ -65,6 +66,18 @@ class Request:
     def images(self) -> int:
         """Number of test images to attack."""
         return self.n_examples or self.track.n_examples
+
+    @property
+    def name(self) -> str:
+        """What the entry that answers it will be called."""
+        return entry_name(
+            model=str(self.model),
+            recipe=self.recipe.name,
+            seed=self.seed,
+            images=self.images,
+            asked=self.track.n_examples,
+            engine=self.engine,
+        )
 
 
 def parse_batch_size(text: str) -> int | None:

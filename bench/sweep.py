@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.entry import Entry, RecipeRecord, entry_name, load_entry
+from bench.entry import Entry, RecipeRecord, load_entry
 from bench.errors import BenchError, MissingError, UsageError
 from bench.files import read_toml
 from bench.model import ModelSpec
@@ -97,10 +97,7 @@ class Cell:
     @cached_property
     def name(self) -> str:
         """The name that its entry will have."""
-        request = self.request
-        return entry_name(
-            str(request.model), request.recipe.name, request.seed, request.images, request.track.n_examples
-        )
+        return self.request.name
 
     @property
     def title(self) -> str:

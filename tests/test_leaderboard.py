@@ -9,6 +9,7 @@ from factories import make_entry, make_letters, save_entry
 
 from bench.errors import MissingError, UsageError
 from bench.leaderboard import load_boards, load_entries, rank, tracks_on
+from bench.render.footnotes import label
 from bench.verdicts import Alarm
 
 FATAL = Alarm(name="randomised", fatal=True, evidence="asked twice, the logits differ by 3.0%")
@@ -265,6 +266,14 @@ def test_the_median_seed_stands_for_its_recipe():
 def test_of_two_seeds_the_lower_one_stands():
     rows = rank([make_entry("quant8", letters(30)), make_entry("quant8", letters(20), seed=1)])
     assert [(row.entry.seed, row.rank) for row in rows] == [(1, 1)]
+
+
+def test_another_engine_is_another_row_and_another_file():
+    ours = make_entry("quant8", letters(20))
+    theirs = make_entry("quant8", letters(21)).model_copy(update={"engine": "pyautoattack 0.2.0"})
+    assert [len(row.seeds) for row in rank([ours, theirs])] == [1, 1]
+    assert (theirs.name, theirs.command) == (f"{ours.name}--reference", f"{ours.command} --engine reference")
+    assert (label(theirs), label(ours)) == ("quant8 (reference)", "quant8")
 
 
 def test_seeds_that_are_not_ranked_and_other_models_and_settings_stand_alone():

@@ -19,7 +19,7 @@ from bench.recipe import Recipe
 from bench.request import Request
 from bench.scrutiny import Finding
 from bench.stages import attack, compare_twin, count_cost, open_journal, raise_alarms
-from bench.verdicts import LOW_PRECISION, STANDING, mcnemar
+from bench.verdicts import STANDING, mcnemar
 
 LEVEL = 0.05
 
@@ -30,16 +30,14 @@ def repeat(entry: Entry, sealed: Sealed, device: torch.device, report: Report, *
     The parent takes part: its images are one of the attacks, and its cost stands in the entry.
     """
     recipe = Recipe(name=entry.recipe.name, summary=entry.recipe.summary, steps=entry.recipe.steps)
-    low = f"bench-{LOW_PRECISION}" if entry.low_precision else "bench"
-    engine = "reference" if entry.engine.startswith("pyautoattack") else low
     request = Request(
         recipe=recipe, track=entry.track, model=ModelSpec.parse(entry.model), n_examples=len(entry.verdicts.letters),
-        seed=entry.seed, device=str(device), trust=trust, engine=engine,
+        seed=entry.seed, device=str(device), trust=trust, engine=entry.attacker,
     )  # fmt: skip
     dataset = load_dataset(entry.track.dataset)
     parent = load_parent(request, dataset, device, report)
     retrial = stand_again(entry, sealed, device, parent if entry.recipe.steps else None)
-    trial = replace(retrial.trial, engine=new_engine(engine))
+    trial = replace(retrial.trial, engine=new_engine(entry.attacker))
     journal = open_journal(request, trial, retrial.artefact, purpose="verify")
     outcome = attack(trial, entry.track.suite, journal=journal, report=report)
     agrees = compare_twin(

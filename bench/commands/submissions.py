@@ -57,4 +57,5 @@ def check(
         typer.echo("There are no submissions here: bench new submission NAME writes one.")
     bad = [folder for folder, findings in found.items() if any(finding.holds is False for finding in findings)]
     if bad:
-        raise GateError(f"{len(bad)} of {len(found)} submissions do not hold: {', '.join(bad)}.")
+        fail = "does not hold" if len(bad) == 1 else "do not hold"
+        raise GateError(f"{len(bad)} of {len(found)} submissions {fail}: {', '.join(bad)}.")

@@ -111,12 +111,14 @@ def _trust_notes(entries: Sequence[Entry]) -> list[Note]:
 
 def name_of(row: Row) -> str:
     """Return what a reader calls a row of the board: of several seeds none is named."""
-    return row.entry.recipe.name if len(row.seeds) > 1 else label(row.entry)
+    return label(row.entry, seed=len(row.seeds) == 1)
 
 
-def label(entry: Entry) -> str:
-    """Return what a reader calls the row: its recipe, with the seed where it is not the usual one."""
-    return f"{entry.recipe.name} (seed {entry.seed})" if entry.seed else entry.recipe.name
+def label(entry: Entry, *, seed: bool = True) -> str:
+    """Return what a reader calls the row: its recipe, with seed and engine where they are not the usual ones."""
+    unusual = [f"seed {entry.seed}"] if seed and entry.seed else []
+    unusual += [entry.attacker] if entry.attacker != "bench" else []
+    return f"{entry.recipe.name} ({', '.join(unusual)})" if unusual else entry.recipe.name
 
 
 def share(entry: Entry) -> str:

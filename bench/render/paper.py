@@ -12,7 +12,7 @@ from bench.paper.better import Better, better, papers_recipes
 from bench.paper.claims import LEAST, LEVEL, MARGIN, Pair, Ruling, cheaper, inherent, reaches
 from bench.paper.study import FINETUNINGS, NOTHING, PAPER, Study
 from bench.render import numbers
-from bench.render.footnotes import PARTIAL
+from bench.render.footnotes import PARTIAL, label
 
 Claim = tuple[str, str, Callable[[Study], Ruling]]
 CLAIMS: tuple[Claim, ...] = (
@@ -250,8 +250,7 @@ def _cost(entry: Entry) -> str:
 
 
 def _link(entry: Entry) -> str:
-    name = f"{entry.recipe.name} (seed {entry.seed})" if entry.seed else entry.recipe.name
-    return f"[{name}]({_path(entry)})"
+    return f"[{label(entry)}]({_path(entry)})"
 
 
 def _path(entry: Entry) -> str:

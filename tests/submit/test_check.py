@@ -113,7 +113,7 @@ def test_a_submission_that_does_not_hold_ends_with_1(bench, tmp_path):
     words = " ".join(out.split())
     assert "✗ card submissions/ours/card.toml: the key 'licence' is missing." in words
     assert "✗ recipe Recipe ours, step 0: there is no step 'quantise'. Did you mean 'quantize'?" in words
-    assert err == "error: 1 of 1 submissions do not hold: submissions/ours.\n"
+    assert err == "error: 1 of 1 submissions does not hold: submissions/ours.\n"
 
 
 def test_tracks_claims_and_pins_are_looked_up(tmp_path):

@@ -173,7 +173,7 @@ def figure(kind: str, boards: Mapping[str, Sequence[Row]], cost: str = "bops") -
         UsageError: no such kind, or nothing to show.
     """
     if kind not in FIGURES:
-        raise UsageError(f"Expected a figure of {', '.join(FIGURES)}, got '{kind}'.{did_you_mean(kind, list(FIGURES))}")
+        raise UsageError(f"There is no figure '{kind}'.{did_you_mean(kind, FIGURES)}")
     return FIGURES[kind](boards, cost)
 
 
