@@ -85,7 +85,7 @@ def crew(trial: Trial, hands: int, pace: float) -> Iterator[Engine]:
 
 
 @contextmanager
-def _hired(orders: bytes) -> Iterator[Connection]:
+def _hired() -> Iterator[Connection]:
     ours, theirs = Pipe()
     process = subprocess.Popen(
         [*INTERPRETER, "-c", "from bench.attack.hand import main; main()", str(theirs.fileno())],
@@ -98,8 +98,6 @@ def _hired(orders: bytes) -> Iterator[Connection]:
     )
     theirs.close()
     try:
-        with suppress(OSError):
-            ours.send_bytes(orders)
         yield ours
     finally:
         ours.close()
@@ -176,9 +174,12 @@ class Crew:
         try:
             orders = pickle.dumps(replace(trial, album=None, engine=replace(self.engine, slots=slots)))
             n = min(wanted, free_memory() // (BYTES_A_HAND + len(orders)))
-            started = [self.contracts.enter_context(_hired(orders)) for _ in range(n)]
+            started = [self.contracts.enter_context(_hired()) for _ in range(n)]
         except Exception:  # a network may refuse to be pickled in any way
             return
+        for hand in started:  # all have begun: none waits until the one before has imported what it needs
+            with suppress(OSError):
+                hand.send_bytes(orders)
         self.hands = [hand for hand in started if isinstance(_heard(hand), Ready)]
 
     def _tell(self, hand: Connection, share: Share) -> None:
