@@ -7,18 +7,16 @@ spent on an image whose verdict is known.
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from bench.allocator import keep_freed_memory
 from bench.attack.apgd import Apgd, Loss
 from bench.attack.capacity import Capacity
 from bench.attack.fab import Fab
-from bench.attack.field import Field, Means, Work
+from bench.attack.field import Field, Means, Room, Work
 from bench.attack.probe import Record
 from bench.attack.search import Search
 from bench.attack.square import Square
@@ -35,10 +33,9 @@ NAME = "bench 1"
 APGD_LOSSES: dict[str, Loss] = {
     "apgd-ce": "ce", "apgd-t": "targeted", "transfer": "ce", "surrogate": "ce", "apgd-scaled": "scaled",
 }  # fmt: skip
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt(3)
 SAVE_EVERY_S, REPORT_EVERY_S = 2.0, 0.2
-MACS_IN_A_PASS, FEWEST, MOST = 2**30, 16, 256
-"""Multiply-accumulates of a forward pass on a CPU, and slots; a pass of more was no faster per image."""
+MACS_IN_A_PASS, FEWEST, MOST, MOST_POINTS = 2**30, 16, 256, 1024
+"""Multiply-accumulates of a forward pass on a CPU, slots, and points; a pass of more was no faster per image."""
 VALUES_ON_DEVICE, FEWEST_ON_DEVICE, MOST_ON_DEVICE = 2**22, 64, 1024
 """Image values in a batch, and slots, on an accelerator."""
 
@@ -77,7 +74,7 @@ class BenchEngine:
         """Yield, every now and then, image → survived and what was seen of these images."""
         keep_freed_memory()
         search = new_search(attack, trial, self.budget)
-        room = self.slots or suitable_slots(trial)
+        room = Room(images=self.slots, points=self.slots) if self.slots else suitable_room(trial)
         means = Means(work=self.work, capacity=self.capacity, low_precision=self.low_precision)
         slots = Field(trial, attack, search, room=room, means=means)
         waiting, tally = images[::-1], _Tally(total=len(images), each=passes(attack, trial.n_classes).total)
@@ -119,29 +116,20 @@ class _Tally:
         return Event(stage=attack, done=done, total=self.total * self.each, fallen=self.fallen)
 
 
-def suitable_slots(trial: Trial) -> int:
+def suitable_room(trial: Trial) -> Room:
     """Return how many images to attack abreast: a rule, so that two runs of a command agree to the last bit.
 
     On a CPU so many that a pass does enough work to hide what each operation costs to start; more would only be more to
-    do again after an interruption. On an accelerator many, and fewer in a pass where memory runs out.
+    do again after an interruption, and where a network is so small that these are few for a pass, Square asks ahead. On
+    an accelerator many, and fewer in a pass where memory runs out.
     """
     image, _ = trial.batch([0])
     if trial.device.type != "cpu":
-        return max(FEWEST_ON_DEVICE, min(VALUES_ON_DEVICE // image.numel() // 16 * 16, MOST_ON_DEVICE))
+        most = max(FEWEST_ON_DEVICE, min(VALUES_ON_DEVICE // image.numel() // 16 * 16, MOST_ON_DEVICE))
+        return Room(images=most, points=most)
     macs, _ = macs_during(lambda: trial.subject.twin(image))
-    return max(FEWEST, min(MACS_IN_A_PASS // max(macs, 1) // 16 * 16, MOST))
-
-
-@functools.cache
-def keep_freed_memory() -> None:
-    """Let the C library keep the memory of a pass for the next one, where it would give it back and fetch it anew.
-
-    Fetching costs up to a tenth of a pass on a CPU. Without the GNU C library, nothing happens.
-    """
-    with suppress(OSError, AttributeError):
-        library = ctypes.CDLL("libc.so.6")
-        library.mallopt(_MMAP_THRESHOLD, 1 << 30)
-        library.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
+    fitting = max(FEWEST, MACS_IN_A_PASS // max(macs, 1) // 16 * 16)
+    return Room(images=min(fitting, MOST), points=min(fitting, MOST_POINTS))
 
 
 def new_search(attack: str, trial: Trial, budget: Budget) -> Search:

@@ -53,6 +53,13 @@ class Means:
     low_precision: bool
 
 
+class Room(NamedTuple):
+    """How many images are attacked abreast, and about how many points a search that has more of them may ask."""
+
+    images: int
+    points: int
+
+
 class Through(NamedTuple):
     """An image whose attack is over."""
 
@@ -76,11 +83,11 @@ class Field:
         trial: who is attacked.
         attack: its key.
         search: the attack itself, with empty slots.
-        room: how many images at most.
+        room: how many images at most, and how many points.
         means: with what networks are asked.
     """
 
-    def __init__(self, trial: Trial, attack: str, search: Search, *, room: int, means: Means) -> None:
+    def __init__(self, trial: Trial, attack: str, search: Search, *, room: Room, means: Means) -> None:
         self.trial, self.attack, self.search, self.room, self.means = trial, attack, search, room, means
         self.guide = guide(attack, trial.subject)
         self.register: _Register | None = None
@@ -96,7 +103,7 @@ class Field:
     @torch.no_grad()
     def admit(self, waiting: list[int]) -> None:
         """Take images from the end of `waiting` into the free slots; close the slots that nobody takes."""
-        vacant = self.room if self.register is None else len(self.gone)
+        vacant = self.room.images if self.register is None else len(self.gone)
         if not vacant:
             return
         entering = [waiting.pop() for _ in range(min(vacant, len(waiting)))]
@@ -112,7 +119,7 @@ class Field:
     def tick(self) -> list[Through]:
         """Ask, answer and judge once; return the images that are through."""
         assert self.register is not None
-        question = self.search.ask(room=self.room)
+        question = self.search.ask(room=self.room.points)
         answer, counts = self._answer(question)
         move = self.search.tell(question, answer)
         seen = self.register.seen

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from bench.allocator import keep_freed_memory
 from bench.dataset import Examples
 from bench.errors import UsageError
 from bench.finetune import checkpoint
@@ -158,6 +159,7 @@ def train(
     Raises:
         UsageError: loss or weights stopped being finite; `model` is then that of the last good epoch, if there is one.
     """
+    keep_freed_memory()
     examples = examples.to(device)
     model.to(device)
     batch_size = min(descent.batch_size, len(examples))
