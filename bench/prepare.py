@@ -20,11 +20,11 @@ from torch import nn
 
 from bench.compress.sealed import Sealed, digest_of, is_sealed, seal, unseal
 from bench.contract import digest_of_weights, take_foreign
-from bench.dataset import Dataset
+from bench.dataset import Dataset, Examples
 from bench.errors import MissingError, UsageError
 from bench.files import cache_dir
 from bench.load.own_steps import own_steps
-from bench.model import ModelSpec, Subject
+from bench.model import Classifier, ModelSpec, Subject
 from bench.plugins import packages_of
 from bench.progress import Event, Report
 from bench.recipe import STEPS, Ingredients, Meter, Recipe, Step, settings
@@ -33,6 +33,13 @@ from bench.run.apart import prepare_apart
 
 if TYPE_CHECKING:
     from bench.entry import Entry
+
+
+LOOKED_AT = 256
+COLLAPSED = (
+    "the network now names one class for every image; if fine-tuning that follows does not change that, try schedule = "
+    "'one-cycle', a smaller learning_rate, or a longer ramp where it is trained on attacked images"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +170,16 @@ def take_steps(subject: Subject, steps: tuple[Step, ...], recipe: Recipe, ingred
             subject = take_foreign(step, table["step"], recipe, subject, given) if foreign else step(subject, given)
         except UsageError as error:
             raise UsageError(f"Recipe {recipe.name}, step {table['step']}: {error}") from error
+        if tells_nothing_apart(subject.twin, ingredients.train.first(LOOKED_AT).to(ingredients.device)):
+            ingredients.report(Event(stage=table["step"], note=COLLAPSED))
     return subject
+
+
+@torch.no_grad()
+def tells_nothing_apart(model: Classifier, examples: Examples) -> bool:
+    """Say whether a network names one class for all images, which are of several."""
+    named, labels = model(examples.pixels()).argmax(1), examples.labels
+    return bool((named == named[0]).all()) and not bool((labels == labels[0]).all())
 
 
 def sealed_folder(entry: Entry) -> Path:

@@ -34,11 +34,6 @@ if TYPE_CHECKING:
 
 Objective = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 """Maps (model, images in [0, 1], labels, share of the training done) to a scalar loss."""
-COLLAPSED = (
-    "the network now names one class for every image; try schedule = 'one-cycle', a smaller learning_rate, or a longer "
-    "ramp where it is trained on attacked images"
-)
-_LOOKED_AT = 256
 
 
 def finetune(
@@ -197,8 +192,6 @@ def train(
     except UsageError as error:
         raise _keep_last_good(error, course, plan) from error
     _finish(course)
-    if tells_nothing_apart(model, examples):
-        report(Event(stage=stage, note=COLLAPSED))
     return images if done == plan.steps else done * batch_size
 
 
@@ -255,14 +248,6 @@ def _finish(course: Course) -> None:
     elif course.average is not None:
         course.model.load_state_dict(course.average.network.state_dict())
     course.model.eval()
-
-
-@torch.no_grad()
-def tells_nothing_apart(model: nn.Module, examples: Examples) -> bool:
-    """Say whether a network in evaluation mode names one class for all of the first images, which are of several."""
-    some = examples.first(_LOOKED_AT)
-    named = model(some.pixels()).argmax(1)
-    return bool((named == named[0]).all()) and not bool((some.labels == some.labels[0]).all())
 
 
 def _keep_last_good(error: UsageError, course: Course, plan: _Plan) -> UsageError:

@@ -11,7 +11,7 @@ from bench.finetune.clean import FinetuneClean, cross_entropy
 from bench.finetune.descent import Descent
 from bench.finetune.loop import _batches, train
 from bench.model import Subject
-from bench.prepare import take_steps
+from bench.prepare import COLLAPSED, take_steps
 from bench.progress import silent
 from bench.recipe import Ingredients, Meter, Recipe
 from bench.threat_model import ThreatModel, parse_eps
@@ -133,6 +133,16 @@ def spent(subject: Subject, given: Ingredients, *epochs: int | None) -> Meter:
     recipe = Recipe(name="twice", summary="", steps=tuple(tables))
     take_steps(subject, recipe.resolve(), recipe, given)
     return given.meter
+
+
+@pytest.mark.parametrize(("shift", "said"), [(0.0, False), (-100.0, True)])
+def test_a_network_that_names_one_class_only_is_reported(subject, ingredients, shift, said):
+    events = []
+    with torch.no_grad():
+        subject.twin[1].bias.fill_(shift)  # far below zero, no ReLU behind it passes anything on
+    recipe = Recipe(name="once", summary="", steps=({"step": "finetune-clean", "epochs": 1, "batch_size": 32},))
+    take_steps(subject, recipe.resolve(), recipe, ingredients(events=events))
+    assert (COLLAPSED in [event.note for event in events]) is said
 
 
 @pytest.mark.parametrize(("epochs", "left"), [((2, 2), 1), ((3, 1), 0), ((None, 1), 0), ((None, None), 0)])
