@@ -66,7 +66,7 @@ def find(name: str, board: Path) -> Entry | Published | dict[str, Any]:
     """
     if name in track_names():
         track = load_track(name)
-        return {**track.model_dump(mode="json"), "fingerprint": track.fingerprint}
+        return {**track.model_dump(mode="json"), "eps": track.threat.eps_text, "fingerprint": track.fingerprint}
     if spell(name) is not None or name in submission_names() or _is_recipe(Path(name)):
         recipe = load_recipe(name)
         pinned = {"model": recipe.model, "track": recipe.track, "seeds": list(recipe.seeds)}
