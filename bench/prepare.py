@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bench.entry import Entry
 
 
-LOOKED_AT = 256
+LOOKED_AT = 64
 COLLAPSED = (
     "the network now names one class for every image; if fine-tuning that follows does not change that, try schedule = "
     "'one-cycle', a smaller learning_rate, or a longer ramp where it is trained on attacked images"
@@ -170,15 +170,16 @@ def take_steps(subject: Subject, steps: tuple[Step, ...], recipe: Recipe, ingred
             subject = take_foreign(step, table["step"], recipe, subject, given) if foreign else step(subject, given)
         except UsageError as error:
             raise UsageError(f"Recipe {recipe.name}, step {table['step']}: {error}") from error
-        if tells_nothing_apart(subject.twin, ingredients.train.first(LOOKED_AT).to(ingredients.device)):
+        if tells_nothing_apart(subject.twin, ingredients.train, ingredients.device):
             ingredients.report(Event(stage=table["step"], note=COLLAPSED))
     return subject
 
 
 @torch.no_grad()
-def tells_nothing_apart(model: Classifier, examples: Examples) -> bool:
-    """Say whether a network names one class for all images, which are of several."""
-    named, labels = model(examples.pixels()).argmax(1), examples.labels
+def tells_nothing_apart(model: Classifier, train: Examples, device: torch.device) -> bool:
+    """Say whether a network names one class for training images from all over the set, which are of several."""
+    index = torch.linspace(0, len(train) - 1, LOOKED_AT).long().to(train.labels.device)
+    named, labels = model(train.pixels(index).to(device)).argmax(1), train.labels[index]
     return bool((named == named[0]).all()) and not bool((labels == labels[0]).all())
 
 
