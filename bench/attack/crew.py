@@ -115,9 +115,10 @@ class Crew:
 
     Attributes:
         engine: what each process runs.
-        wanted: how many processes.
+        wanted: how many processes; where images are too few for so many, each has several threads.
         pace: seconds that an image takes for one pass.
         contracts: ends them.
+        begun: whether an attack was long enough to start them.
         hands: the connections to them; those that died are taken out.
     """
 
@@ -125,6 +126,7 @@ class Crew:
     wanted: int
     pace: float
     contracts: ExitStack
+    begun: bool = False
     hands: list[Connection] = field(default_factory=list)
 
     @property
@@ -137,7 +139,7 @@ class Crew:
     ) -> Iterator[tuple[dict[int, bool], Record]]:
         """Yield, as any process has something to tell, image → survived and what was seen of these images."""
         total = len(images) * passes(attack, trial.n_classes).total
-        if self.wanted and total * self.pace > WORTH_S:
+        if not self.begun and total * self.pace > WORTH_S:
             self._hire(trial)
         n = min(len(self.hands), len(images) // FEWEST_IMAGES)
         if n < 2:
@@ -146,7 +148,8 @@ class Crew:
         shares = {hand: images[start::n] for start, hand in enumerate(self.hands[:n])}
         open_images, progress = set(images), dict[Connection, Event]()
         for hand, share in shares.items():
-            self._tell(hand, Share(attack=attack, images=share, keep=trial.album is not None))
+            threads = self.wanted // n
+            self._tell(hand, Share(attack=attack, images=share, threads=threads, keep=trial.album is not None))
         busy = [hand for hand in shares if hand in self.hands]
         while busy:
             speaking = wait(busy)
@@ -169,11 +172,11 @@ class Crew:
 
     def _hire(self, trial: Trial) -> None:
         """Start the processes, once: as many as there is memory for, none where the networks cannot travel."""
-        wanted, self.wanted = self.wanted, 0
-        slots = None if self.engine.slots is None else max(1, self.engine.slots // wanted)
+        self.begun = True
+        slots = None if self.engine.slots is None else max(1, self.engine.slots // self.wanted)
         try:
             orders = pickle.dumps(replace(trial, album=None, engine=replace(self.engine, slots=slots)))
-            n = min(wanted, free_memory() // (BYTES_A_HAND + len(orders)))
+            n = min(self.wanted, free_memory() // (BYTES_A_HAND + len(orders)))
             started = [self.contracts.enter_context(_hired()) for _ in range(n)]
         except Exception:  # a network may refuse to be pickled in any way
             return

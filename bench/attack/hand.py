@@ -34,11 +34,13 @@ class Share:
     Attributes:
         attack: its key.
         images: the numbers of its images.
+        threads: that it may have inside a pass.
         keep: whether the images that fooled are wanted.
     """
 
     attack: str
     images: list[int]
+    threads: int
     keep: bool
 
 
@@ -84,7 +86,6 @@ def main() -> None:
     """Attack what comes through the connection whose number is the only argument."""
     wire = Connection(int(sys.argv[1]))
     os.dup2(2, 1)  # whatever a network prints is nobody's answer
-    torch.set_num_threads(1)
     try:
         trial = pickle.loads(wire.recv_bytes())  # from the process that started this one
         send(wire, Ready())
@@ -104,6 +105,7 @@ def send(wire: Connection, message: object) -> None:
 def _attack(trial: Trial, share: Share, wire: Connection) -> Iterator[Part]:
     engine, work, pocket, fallen = trial.engine, Work(), _Pocket(), 0
     assert isinstance(engine, BenchEngine)
+    torch.set_num_threads(share.threads)
     trial = replace(trial, album=pocket if share.keep else None)
 
     def report(event: Event) -> None:

@@ -69,6 +69,24 @@ def test_what_a_process_leaves_undone_is_done_here(monkeypatch):
     assert all(process.poll() is not None for process in processes)
 
 
+def test_where_images_are_few_each_process_has_several_threads(monkeypatch):
+    """The processes here are made of paper: they die when they are told, and the images are attacked in this one."""
+    told = []
+
+    def tell(self, hand, share):
+        told.append(share)
+        self.hands.remove(hand)
+
+    monkeypatch.setattr(Crew, "_hire", lambda self, trial: setattr(self, "hands", list(range(self.wanted))))
+    monkeypatch.setattr(Crew, "_tell", tell)
+    with ExitStack() as contracts:
+        engine = Crew(engine=BenchEngine(budget=BRIEF), wanted=16, pace=math.inf, contracts=contracts)
+        outcomes = [part for part, _ in engine(trial(), "apgd-ce", list(range(10)), lambda event: None)]
+    assert [share.threads for share in told] == [3] * 5
+    assert sorted(image for share in told for image in share.images) == list(range(10))
+    assert {image for part in outcomes for image in part} == set(range(10))
+
+
 class Brittle(Curved):
     """Fails in every process but the one it was made in."""
 
