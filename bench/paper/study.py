@@ -39,6 +39,7 @@ class Study:
     Attributes:
         track: the question.
         cells: the entry that stands in each cell; of several the one with the most images, then the first seed.
+        variants: entries made with settings that somebody changed, whose cell another stands in.
         others: entries of other recipes: combined, or fine-tuned towards another objective.
         fatal: entries with a fatal alarm, which count for nothing.
         figures: what the paper found with its own attack, by whether its parent was adversarial, and compression.
@@ -47,6 +48,7 @@ class Study:
 
     track: Track
     cells: dict[Place, Entry]
+    variants: tuple[Entry, ...] = ()
     others: tuple[Entry, ...]
     fatal: tuple[Entry, ...]
     figures: dict[tuple[bool, Compression], Published]
@@ -67,6 +69,11 @@ class Study:
     def get(self, model: str, compression: Compression, finetuning: Finetuning) -> Entry | None:
         """Return the entry in a cell; None where nobody measured it."""
         return self.cells.get(Place(model=model, compression=compression, finetuning=finetuning))
+
+    def variants_of(self, model: str, compression: Compression, finetuning: Finetuning) -> tuple[Entry, ...]:
+        """Return what was made with other settings than the entry that stands in a cell."""
+        place = Place(model=model, compression=compression, finetuning=finetuning)
+        return tuple(entry for entry in self.variants if place_of(entry) == place)
 
     def figure(self, model: str, compression: Compression) -> Published | None:
         """Return what the paper found for the same network, compression and kind of parent, after fine-tuning."""
@@ -107,16 +114,19 @@ def study(track: Track, entries: Sequence[Entry], rows: Iterable[Published]) -> 
     rows = [row for row in rows if (row.dataset, row.norm) == (track.dataset, track.norm)]
     sound = [entry for entry in entries if not entry.verdicts.fatal]
     cells: dict[Place, Entry] = {}
-    others = []
+    others, variants = [], []
     for entry in sorted(sound, key=_preference):
         place = place_of(entry)
         if place is None:
             others.append(entry)
-        else:
-            cells.setdefault(place, entry)
+        elif place not in cells:
+            cells[place] = entry
+        elif _changed(entry):
+            variants.append(entry)
     return Study(
         track=track,
         cells=cells,
+        variants=tuple(variants),
         others=tuple(others),
         fatal=tuple(entry for entry in entries if entry.verdicts.fatal),
         # Never at another radius: the paper's 0.1 on [-1, 1] is not 0.1 on [0, 1].
@@ -127,7 +137,11 @@ def study(track: Track, entries: Sequence[Entry], rows: Iterable[Published]) -> 
 
 def _preference(entry: Entry) -> tuple[int, bool, int, str]:
     """Sort entries of one cell: most images first, then settings that nobody changed, then the first seed."""
-    return (-len(entry.verdicts.letters), "+" in entry.recipe.name, entry.seed, entry.name)
+    return (-len(entry.verdicts.letters), _changed(entry), entry.seed, entry.name)
+
+
+def _changed(entry: Entry) -> bool:
+    return "+" in entry.recipe.name
 
 
 def place_of(entry: Entry) -> Place | None:

@@ -58,7 +58,8 @@ How the verdicts come about:
   told yet.
 - A model whose 95 % interval begins below {100 * LEAST:g} % (twice a guess among ten classes) has no robustness to
   lose, and nothing is compared with it.
-- Entries with a fatal alarm count for nothing. Of several entries in one cell, the one with the most images counts.
+- Entries with a fatal alarm count for nothing. Of several entries in one cell, the one with the most images counts;
+  what was made with other settings is compared beside it in the second and third claim.
 """
 
 

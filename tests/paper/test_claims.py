@@ -103,6 +103,22 @@ def test_claim_2_is_about_standard_parents_compressed_and_fine_tuned():
     assert fates(found) == {"prune10-advft": "keeps", "quant16-advft": "keeps"}
 
 
+def at_rate(one, rate):
+    steps = tuple({**step, "learning_rate": rate} for step in one.recipe.steps)
+    return one.model_copy(update={"recipe": one.recipe.model_copy(update={"steps": steps})})
+
+
+def test_claim_2_counts_what_other_settings_reach():
+    usual, variant = (
+        at_rate(entry("quant16-advft", 300), 0.01),
+        at_rate(entry("quant16-advft+abc123", 495, n=900), 0.05),
+    )
+    found = reaches(grid(entry("prune10-advft", 495), usual, variant, entry("none", 500, model=ADV)))
+    assert found.verdict == "holds"
+    assert fates(found) == {"prune10-advft": "keeps", "quant16-advft": "loses", "quant16-advft+abc123": "keeps"}
+    assert found.why[-1].startswith("quant16-advft+abc123 is quant16-advft with learning_rate 0.05, not 0.01")
+
+
 def test_claim_2_does_not_hold_if_a_kind_never_reaches_it():
     assert reaches(grid(*tuned(495, 300), entry("none", 500, model=ADV))).verdict == "does not hold"
 

@@ -49,6 +49,7 @@ def test_the_entry_with_the_most_images_stands_in_its_cell():
     fatal = entry("quant16", 900, alarms=(FATAL,))
     found = grid(tried, second, few, first, fatal)
     assert list(found.cells.values()) == [first]
+    assert found.variants == (tried,)
     assert found.fatal == (fatal,)
     assert len(found.missing("bench:conv8")) == 3 * 5 - 1
 
