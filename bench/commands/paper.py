@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +29,7 @@ def paper(
     check_board(board)
     complaints: list[str] = []
     with locked(board):  # from reading to writing, as for the other pages
-        studies = load_studies(board, skip=complaints.append)
+        studies = [replace(study, scratch=_scratch()) for study in load_studies(board, skip=complaints.append)]
         stale = [] if as_json else write_page(render_paper(studies), board / "paper.md", check=check)
     for sentence in complaints:
         complain("skipped", sentence, style="yellow")
@@ -40,6 +41,15 @@ def paper(
         raise GateError(" ".join(found))
     else:
         typer.echo("\n".join(f"Wrote {path}" for path in stale) or "Everything is fresh.")
+
+
+def _scratch() -> dict[str, float]:
+    """Return what training the bench's own networks takes, relative to adversarial training with PGD-7."""
+    from bench.entry import REFERENCE_EPOCHS, REFERENCE_PASSES
+    from bench.load.architectures import SCHEDULES
+
+    reference = REFERENCE_EPOCHS * REFERENCE_PASSES
+    return {f"bench:{name}": schedule.passes / reference for name, schedule in SCHEDULES.items()}
 
 
 def _record(study: Any) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -39,6 +39,7 @@ class Study:
     Attributes:
         track: the question.
         cells: the entry that stands in each cell; of several the one with the most images, then the first seed.
+        scratch: what training a network took, by its name, relative to adversarial training from scratch with PGD-7.
         variants: entries made with settings that somebody changed, whose cell another stands in.
         others: entries of other recipes: combined, or fine-tuned towards another objective.
         fatal: entries with a fatal alarm, which count for nothing.
@@ -49,6 +50,7 @@ class Study:
     track: Track
     cells: dict[Place, Entry]
     variants: tuple[Entry, ...] = ()
+    scratch: Mapping[str, float] = field(default_factory=dict)
     others: tuple[Entry, ...]
     fatal: tuple[Entry, ...]
     figures: dict[tuple[bool, Compression], Published]

@@ -1,5 +1,7 @@
 """Each branch of the rules by which the page judges the paper's claims."""
 
+from dataclasses import replace
+
 import pytest
 from papers_grid import entry, grid
 from scipy.stats import binomtest
@@ -127,14 +129,23 @@ def test_claim_3_holds_if_one_that_reaches_it_costs_less():
     found = cheaper(grid(*tuned(495, 300), entry("none", 500, model=ADV)))
     assert found.verdict == "holds"
     assert fates(found) == {"prune10-advft": "keeps"}
-    assert found.why[0].startswith("1 of 1 entries that reach it cost less; the cheapest, prune10-advft, 0.")
+    assert found.why[0].startswith("1 of 1 entries that reach it cost less: the cheapest, prune10-advft, took 0.")
+
+
+def test_claim_3_is_about_what_training_the_compared_network_took():
+    cells = grid(*tuned(495, 300), entry("none", 500, model=ADV))
+    cost = cells.get("bench:conv8", cells.rows[1], "adversarial").effort.relative_cost
+    assert cheaper(replace(cells, scratch={ADV: cost * 1.01})).verdict == "holds"
+    found = cheaper(replace(cells, scratch={ADV: cost}))
+    assert found.verdict == "does not hold"
+    assert found.why[0].endswith(f"prune10-advft, took {cost:.3f}, and training {ADV} {cost:.3f}.")
 
 
 def test_claim_3_does_not_hold_if_all_that_reach_it_cost_as_much():
     dear = tuned(495, 495, finetune=60_000 * 1000)
     found = cheaper(grid(*dear, entry("none", 500, model=ADV)))
     assert found.verdict == "does not hold"
-    assert found.why == ("No entry that reaches it costs less.",)
+    assert found.why[0].startswith("No entry that reaches it costs less: the cheapest, prune10-advft, took ")
 
 
 def test_claim_3_cannot_be_told_without_recorded_costs():

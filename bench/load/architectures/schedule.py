@@ -30,3 +30,8 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch_size < 1 or not self.learning_rate > 0 or self.weight_decay < 0:
             raise UsageError(f"Expected epochs ≥ 0, batch_size ≥ 1, learning_rate > 0, weight_decay ≥ 0, got {self}.")
+
+    @property
+    def passes(self) -> int:
+        """Passes forward and backward for each training image; N-FGSM adds one of each to the training's own."""
+        return self.epochs * (4 if self.adversarial else 2)
