@@ -86,19 +86,18 @@ def evaluate(
     for folder in filter(None, (board, cache_dir(), keep_in)):
         check_writable(folder)
 
-    from bench.evaluate import evaluate
+    from bench.evaluate import evaluate_each
     from bench.render.progress import watching
 
     entries = []
-    for request in requests:
-        try:
-            with watching(console(stderr=True)) as report:
-                entries.append(evaluate(request, board, report))
-        except KeyboardInterrupt as interrupt:
-            way_on = "The same command goes on: fine-tuning after its last whole epoch, the attack where it stopped."
-            raise InterruptedRunError(f"Interrupted. {way_on}") from interrupt
-        if not as_json:
-            _present(entries[-1], board)
+    try:
+        for entry in evaluate_each(requests, board, lambda: watching(console(stderr=True))):
+            entries.append(entry)
+            if not as_json:
+                _present(entry, board)
+    except KeyboardInterrupt as interrupt:
+        way_on = "The same command goes on: fine-tuning after its last whole epoch, the attack where it stopped."
+        raise InterruptedRunError(f"Interrupted. {way_on}") from interrupt
     if as_json:
         plain = [entry.model_dump(mode="json") for entry in entries]
         print_json(plain[0] if len(plain) == 1 else plain)

@@ -207,8 +207,9 @@ class Entry(BaseModel):
 
     @property
     def unguarded(self) -> bool:
-        """Whether a submission's own code ran in the process that attacked and judged, where it could change both."""
-        return self.recipe.own_code is not None and not self.recipe.own_code.isolated
+        """Whether somebody's own code ran in the process that attacked and judged, where it could change both."""
+        own_steps = self.recipe.own_code is not None and not self.recipe.own_code.isolated
+        return own_steps or "python:" in self.model
 
     @property
     def low_precision(self) -> bool:

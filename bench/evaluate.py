@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -11,6 +13,7 @@ from bench.attack.engine import Trial
 from bench.attack.engines import new_engine
 from bench.compress.export import deploy
 from bench.entry import Effort, Entry, refuse_to_forget
+from bench.files import locked
 from bench.load.datasets import load_dataset
 from bench.model import Subject
 from bench.parent import load_parent
@@ -21,6 +24,7 @@ from bench.progress import Event, Report
 from bench.provenance import here
 from bench.request import Request
 from bench.run.album import FileAlbum
+from bench.run.journal import FileJournal
 from bench.stages import (
     Clock,
     attack,
@@ -44,6 +48,30 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
     Raises:
         BenchError: anything the user can mend, before the long work where possible.
     """
+    (entry,) = evaluate_each([request], board, lambda: nullcontext(report))
+    return entry
+
+
+def evaluate_each(
+    requests: Sequence[Request], board: Path, watch: Callable[[], AbstractContextManager[Report]]
+) -> Iterator[Entry]:
+    """Evaluate one request after the other; yield each entry when it is saved.
+
+    What was judged is forgotten when all are done, so that the same requests, interrupted, go on with the unfinished
+    one: for those before it the letters are on record.
+    """
+    journals = []
+    for request in requests:
+        with watch() as report:
+            entry, journal = _evaluate(request, board, report)
+        journals.append(journal)
+        yield entry
+    for journal in journals:
+        journal.forget()
+
+
+def _evaluate(request: Request, board: Path, report: Report) -> tuple[Entry, FileJournal]:
+    """Take one request down the line."""
     track, device, clock = request.track, pick_device(request.device), Clock()
     # TensorFloat-32 keeps 10 bits of mantissa: the twin would no longer be what the deployed model computes.
     torch.backends.cudnn.allow_tf32 = False
@@ -65,11 +93,12 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         report(Event(stage="deploy"))
         artefact = deploy(subject, dataset.image_shape)
         parent_artefact = deploy(Subject(twin=parent, parent=parent, deployed=parent), dataset.image_shape)
-        agrees = compare_twin(subject, artefact, examples, device)
+        accused = stand_trial(subject, artefact, compressed=bool(made.steps))
+        agrees = compare_twin(accused, artefact, examples, device)
 
     with clock.stage("attack"):
         trial = Trial(
-            subject=stand_trial(subject, artefact, compressed=bool(made.steps)),
+            subject=accused,
             examples=examples,
             threat=track.threat,
             n_classes=dataset.n_classes,
@@ -77,7 +106,8 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
             device=device,
             engine=engine,
         )
-        journal = open_journal(request, trial, artefact)
+        journal = open_journal(request, trial, artefact, made.digest)
+        clock.seconds["attack"] = journal.spent
         album = FileAlbum(journal.images) if request.keep else None
         trial = dataclasses.replace(trial, album=album)
         outcome = attack(trial, track.suite, journal=journal, report=report)
@@ -115,8 +145,9 @@ def evaluate(request: Request, board: Path, report: Report) -> Entry:
         provenance=here(device_name(device), packages_of(step["step"] for step in made.steps)),
         claim=request.claim,
     )
-    if album is not None and request.keep is not None:
-        entry = entry.changed(evidence=keep_evidence(entry, album, examples, request.keep))
-    entry.save(board)
-    journal.forget()
-    return entry
+    with locked(board):
+        refuse_to_forget(entry.path(board))  # a challenge may have come meanwhile: its row keeps its images, too
+        if album is not None and request.keep is not None:
+            entry = entry.changed(evidence=keep_evidence(entry, album, examples, request.keep))
+        entry.save(board)
+    return entry, journal

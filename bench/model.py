@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -70,6 +71,20 @@ class Task:
     n_classes: int
     norm: str
     eps: Fraction | None = None
+
+
+def in_double(model: nn.Module) -> nn.Module:
+    """Return a copy that computes in float64; a traced network also where its operations name float32 themselves."""
+    from torch import float32, float64, fx
+
+    precise = copy.deepcopy(model).double()
+    if isinstance(precise, fx.GraphModule):
+        for node in precise.graph.nodes:
+            node.args, node.kwargs = fx.node.map_aggregate(
+                (node.args, node.kwargs), lambda value: float64 if value is float32 else value
+            )
+        precise.recompile()
+    return precise
 
 
 def grid_parameters(model: nn.Module) -> list[nn.Parameter]:

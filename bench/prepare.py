@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from bench.compress.norms import settle_norms
 from bench.compress.sealed import Sealed, digest_of, is_sealed, seal, unseal
 from bench.contract import digest_of_weights, take_foreign
 from bench.dataset import Dataset, Examples
@@ -156,7 +157,7 @@ def ingredients_of(
 
 
 def take_steps(subject: Subject, steps: tuple[Step, ...], recipe: Recipe, ingredients: Ingredients) -> Subject:
-    """Apply a recipe's steps in order.
+    """Apply a recipe's steps in order; then fold the batch-norms that a quantised network kept while it was trained.
 
     Raises:
         UsageError: a step refuses the subject it is given; the sentence names the step.
@@ -172,7 +173,8 @@ def take_steps(subject: Subject, steps: tuple[Step, ...], recipe: Recipe, ingred
             raise UsageError(f"Recipe {recipe.name}, step {table['step']}: {error}") from error
         if tells_nothing_apart(subject.twin, ingredients.train, ingredients.device):
             ingredients.report(Event(stage=table["step"], note=COLLAPSED))
-    return subject
+    twin = settle_norms(subject.twin)
+    return subject if twin is subject.twin else dataclasses.replace(subject, twin=twin, deployed=twin)
 
 
 @torch.no_grad()
@@ -207,11 +209,12 @@ def own_code(model: ModelSpec) -> tuple[str, ...]:
 
 
 @cache
-def code_digest(*packages: str) -> str:
-    """Return a sha256 over the source of some of the bench's packages: what other code made is not found again."""
+def code_digest(*parts: str) -> str:
+    """Return a sha256 over the source of some of the bench's packages and files: what other code made is not found."""
     digest = hashlib.sha256(metadata.version("bench").encode())
-    for package in packages:
-        for file in sorted((resources.files("bench") / package).iterdir(), key=lambda file: file.name):
+    for part in parts:
+        place = resources.files("bench") / part
+        for file in sorted(place.iterdir(), key=lambda file: file.name) if place.is_dir() else [place]:
             if file.name.endswith(".py"):
                 digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()

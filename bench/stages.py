@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bench.attack import alarms
 from bench.attack.beyond import out_of_reach
@@ -79,7 +79,14 @@ class Clock:
 
 
 def compare_twin(subject: Subject, artefact: Artefact, examples: Examples, device: torch.device) -> Agreement | None:
-    """Compare the file that ships with the network that is attacked: a float model's file must be that model, too."""
+    """Compare the file that ships with the network that is attacked: a float model's file must be that model, too.
+
+    Args:
+        subject: as it stands trial, so that neither folding nor baking goes unnoticed.
+        artefact: what ships.
+        examples: the test images; those beyond `AGREEMENT_IMAGES` are not asked about.
+        device: where the twin is.
+    """
     if not artefact.kind.startswith("onnx"):
         return None
     images = examples.first(AGREEMENT_IMAGES).pixels().to(device)
@@ -126,19 +133,26 @@ def attack(trial: Trial, suite: str, *, journal: FileJournal, report: Report) ->
         return run_suite(trial, suite, further=faced, journal=journal, report=report)
 
 
-def open_journal(request: Request, trial: Trial, artefact: Artefact, *, purpose: str = "evaluate") -> FileJournal:
-    """Open the journal of exactly this evaluation: same weights, same question, same engine, same images, same purpose.
+def open_journal(
+    request: Request, trial: Trial, artefact: Artefact, sealed: str | None, *, purpose: str = "evaluate"
+) -> FileJournal:
+    """Open the journal of exactly this evaluation: same model, same question, same engine, same images, same purpose.
 
     What one purpose left unfinished is no answer to another: a verification repeats the attack itself.
+
+    Raises:
+        MissingError: another process is at it.
     """
     digest = hashlib.sha256(artefact.data)
     for tensor in (trial.examples.images, trial.examples.labels):
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     weights = (digest_of_weights(trial.subject.twin), digest_of_weights(trial.subject.parent))
     decisive = (purpose, request.track.fingerprint, *weights, trial.engine.name)
-    code = (str(request.model), *own_code(request.model), code_digest("attack"))
-    digest.update("\n".join((*decisive, *code)).encode())
+    # Rounding's gradients are of `compress`, the box and the ball of `threat_model`.
+    code = (str(request.model), *own_code(request.model), code_digest("attack", "compress", "threat_model.py"))
+    digest.update("\n".join((*decisive, sealed or "", *code)).encode())
     journal = FileJournal(cache_dir() / "unfinished" / f"{digest.hexdigest()[:24]}.json")
+    journal.hold()
     if request.fresh:
         journal.forget()
     return journal
@@ -166,10 +180,20 @@ def keep_evidence(entry: Entry, album: FileAlbum, examples: Examples, folder: Pa
 
 def raise_alarms(trial: Trial, outcome: Outcome, agrees: Agreement | None) -> tuple[Alarm, ...]:
     """Question the networks, and read what the whole attack and the agreement say."""
-    images = trial.examples.first(64).pixels().to(trial.device)
-    raised = alarms.question(trial.subject, images) + alarms.inspect(outcome, n_classes=trial.n_classes)
+    raised = alarms.question(trial.subject, probes(trial)) + alarms.inspect(outcome, n_classes=trial.n_classes)
     raised += out_of_reach(trial, outcome) + alarms.protocol(trial.engine.name)
     return raised + disagreement_of(agrees)
+
+
+def probes(trial: Trial, n: int = 64) -> Tensor:
+    """Return the first test images, and the same moved at random within the ball: (2n, C, H, W), on the device.
+
+    A model may behave on 8-bit pixels and nowhere else.
+    """
+    images = trial.examples.first(n).pixels()
+    moved = torch.empty_like(images).uniform_(-1, 1, generator=torch.Generator().manual_seed(trial.seed))
+    moved = trial.threat.project(images + float(trial.threat.eps) * moved, images)
+    return torch.cat([images, moved]).to(trial.device)
 
 
 def disagreement_of(agrees: Agreement | None) -> tuple[Alarm, ...]:

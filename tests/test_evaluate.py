@@ -1,6 +1,7 @@
 """A whole evaluation on the embedded track."""
 
 import dataclasses
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -15,7 +16,7 @@ from bench.attack.suites import Budget
 from bench.compress.export import deploy
 from bench.entry import load_entry
 from bench.errors import MissingError, UsageError
-from bench.evaluate import evaluate
+from bench.evaluate import evaluate, evaluate_each
 from bench.load.architectures import SCHEDULES
 from bench.measure.latency import measure_latency
 from bench.model import ModelSpec
@@ -181,6 +182,28 @@ def test_the_second_parent_comes_from_the_cache(entry, cache, tmp_path, untimed,
     assert found.agreement is not None
     assert (found.agreement.n, found.agreement.top1) == (IMAGES, 1.0)
     assert found.agreement.gap < 1e-3
+
+
+def test_seeds_that_are_done_are_not_attacked_again(entry, cache, tmp_path, untimed, asked):
+    seeds = [request(seed=0), request(seed=1)]
+
+    def watch():
+        return nullcontext(silent)
+
+    line = evaluate_each(seeds, tmp_path, watch)
+    first = next(line)
+    asked.clear()
+    asked.stop_at = "fab-t"
+    with pytest.raises(KeyboardInterrupt):
+        next(line)
+    assert asked == list(FACED[:2])
+    asked.clear()
+    asked.stop_at = ""
+    again = list(evaluate_each(seeds, tmp_path, watch))
+    assert asked == list(FACED[2:])
+    assert journals(cache) == []
+    assert again[0].verdicts == first.verdicts
+    assert again[0].effort.seconds["attack"] > first.effort.seconds["attack"] / 2 > 0
 
 
 def test_nothing_is_asked_twice_of_an_interrupted_attack(entry, cache, tmp_path, untimed, asked):

@@ -17,7 +17,7 @@ from bench.attack.judge import correct
 from bench.attack.probe import Record
 from bench.attack.suites import SUITES, passes
 from bench.dataset import Examples
-from bench.errors import UsageError
+from bench.errors import MissingError, UsageError
 from bench.model import Classifier, Subject
 from bench.progress import Event, Report
 from bench.threat_model import ThreatModel
@@ -147,6 +147,12 @@ def run_suite(trial: Trial, suite: str, *, further: tuple[str, ...] = (), journa
             kept = trial.album.holds(attack)
             if lost := [i for i in standing if not journal.recall(attack)[i] and i not in kept]:
                 _attack(trial, attack, lost, journal, report, counted=False)
+                kept = trial.album.holds(attack)
+                if gone := [i for i in lost if i not in kept]:
+                    raise MissingError(
+                        f"Expected the images of {len(lost)} that fell to {attack} before they were to be kept, got "
+                        f"{len(lost) - len(gone)}: this engine does not find them again; start afresh with --fresh."
+                    )
         fallen = {i for i, survived in journal.recall(attack).items() if not survived}
         letters = [letter if old == STANDING and i in fallen else old for i, old in enumerate(letters)]
         report(Event(stage=attack, note=f"standing {letters.count(STANDING)}/{len(letters)}"))

@@ -195,6 +195,8 @@ class Field:
 
     def _classify(self, points: Tensor) -> Tensor:
         """Return logits."""
+        if not len(points):  # Square may find no patch that changes anything; not every network bears an empty batch
+            return points.new_zeros(0, self.trial.n_classes)
         start = time.perf_counter()
         (logits,) = in_parts(len(points), lambda part: (self._logits(points[part]),), self.means.capacity)
         self.means.work.seconds += time.perf_counter() - start

@@ -38,11 +38,9 @@ def repeat(entry: Entry, sealed: Sealed, device: torch.device, report: Report, *
     parent = load_parent(request, dataset, device, report)
     retrial = stand_again(entry, sealed, device, parent if entry.recipe.steps else None)
     trial = replace(retrial.trial, engine=new_engine(entry.attacker))
-    journal = open_journal(request, trial, retrial.artefact, purpose="verify")
+    journal = open_journal(request, trial, retrial.artefact, entry.sealed, purpose="verify")
     outcome = attack(trial, entry.track.suite, journal=journal, report=report)
-    agrees = compare_twin(
-        replace(trial.subject, twin=retrial.network), retrial.artefact, trial.examples, device
-    )  # fmt: skip
+    agrees = compare_twin(trial.subject, retrial.artefact, trial.examples, device)
     raised = {alarm.name for alarm in raise_alarms(trial, outcome, agrees) if alarm.fatal}
     journal.forget()
     stated = {alarm.name for alarm in entry.verdicts.alarms if alarm.fatal}

@@ -21,7 +21,7 @@ from bench.progress import Event, Report
 from bench.provenance import here
 from bench.run.evidence import digest_of_file
 from bench.scrutiny import Evidence, Finding, Verification
-from bench.stages import compare_twin, count_cost, device_name, disagreement_of, pick_device
+from bench.stages import compare_twin, count_cost, device_name, disagreement_of, pick_device, probes
 from bench.track import load_track, track_names
 from bench.verdicts import STANDING, Proportion
 
@@ -195,10 +195,8 @@ def _cost(entry: Entry, sealed: Sealed, retrial: Retrial) -> Finding:
 def _alarms(entry: Entry, retrial: Retrial) -> Finding:
     """Ask what no honest classifier answers wrongly; alarms of the attack itself take the whole attack."""
     trial = retrial.trial
-    raised = question(trial.subject, trial.examples.first(64).pixels().to(trial.device))
-    agrees = compare_twin(
-        replace(trial.subject, twin=retrial.network), retrial.artefact, trial.examples, trial.device
-    )  # fmt: skip
+    raised = question(trial.subject, probes(trial))
+    agrees = compare_twin(trial.subject, retrial.artefact, trial.examples, trial.device)
     raised += disagreement_of(agrees)
     stated = {alarm.name for alarm in entry.verdicts.alarms}
     new = [alarm for alarm in raised if alarm.fatal and alarm.name not in stated]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.compress.fake_quant import ActivationQuantizer, is_quantized
+from bench.compress.norms import keep_norms
 from bench.compress.ranges import RangeMethod, Ranges
 from bench.compress.trace import trace
 from bench.compress.twin import Bits, insert_quantizers
@@ -76,7 +77,7 @@ class Quantize:
             raise UsageError("The model is sparse, and 1-bit weights have no zero; choose 2 bits or more.")
         train, device = ingredients.train, ingredients.device
         channels, height, width = train.images.shape[1:]
-        traced = trace(subject.twin, (channels, height, width), device)
+        traced = keep_norms(trace(subject.twin, (channels, height, width), device, fold=False))
         bits = Bits(weight=self.weight_bits, activation=self.activation_bits, first_last=self.first_last_bits)
         ranges = Ranges(method=self.range, percentile=self.percentile, learned=self.learn_steps)
         twin = insert_quantizers(traced, bits, ranges)

@@ -13,6 +13,7 @@ from torch import fx, nn
 
 from bench.compress.fake_quant import ActivationQuantizer, WeightQuantizer
 from bench.compress.graph_file import read_graph, write_graph
+from bench.compress.norms import settle_norms
 from bench.compress.trace import attribute, operation, trace
 from bench.errors import MissingError, UsageError
 from bench.files import atomic, write_text
@@ -54,6 +55,7 @@ def seal(model: nn.Module, image_shape: tuple[int, int, int], about: dict[str, A
     """
     from safetensors.torch import save_file
 
+    model = settle_norms(model)
     device = next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
     traced = isinstance(model, fx.GraphModule) and any(operation(node) for node in model.graph.nodes)
     network = model if isinstance(model, fx.GraphModule) and traced else trace(model, image_shape, device, fold=False)

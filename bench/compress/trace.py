@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Iterator
 from functools import reduce
 from typing import Any
 
@@ -117,26 +118,34 @@ def _drop_identities(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
-def fold_batch_norm(root: nn.Module, graph: fx.Graph) -> None:
-    """Fold batch-norm into the convolution before it, in place, where nobody else reads that convolution.
+def foldable(graph: fx.Graph) -> Iterator[tuple[fx.Node, fx.Node]]:
+    """Yield (convolution, batch-norm) where the norm can become part of the convolution.
 
-    With a second reader (pre-activation networks) folding would change what that reader sees.
+    Not where somebody else reads that convolution (pre-activation networks) or shares its weight: folding would change
+    what they see. Nor where the norm takes the statistics of each batch.
     """
     uses = [node.target for node in graph.nodes if node.op == "get_attr" for _ in node.users]
     for norm in list(graph.nodes):
         if operation(norm) != "batch_norm":
             continue
-        conv = norm.args[0]
-        if operation(conv) != "conv2d" or len(conv.users) != 1 or conv.args[1].op != "get_attr":
+        conv, _, _, mean, _, training, *_ = norm.args
+        assert isinstance(conv, fx.Node)
+        if operation(conv) != "conv2d" or len(conv.users) != 1 or mean is None or training:
             continue
-        if uses.count(conv.args[1].target) != 1:  # a weight that two convolutions share
-            continue
-        if len(conv.args) > 2 and conv.args[2] is not None and conv.args[2].op != "get_attr":
+        weight, *bias = conv.all_input_nodes[1:]
+        if weight.op == "get_attr" and uses.count(weight.target) == 1 and all(one.op == "get_attr" for one in bias):
+            yield conv, norm
+
+
+def fold_batch_norm(root: nn.Module, graph: fx.Graph) -> None:
+    """Fold batch-norm into the convolution before it, in place, where that is exact."""
+    for conv, norm in foldable(graph):
+        path = conv.all_input_nodes[1].target
+        module, prefix = _home(root, str(path))
+        if hasattr(module, "weight_folded"):  # of another convolution whose weight lies in the same module
             continue
         weight, bias = _folded(root, conv, norm)
-        prefix = f"{conv.args[1].target.rpartition('.')[0]}.".lstrip(".")
-        _assign(root, f"{prefix}weight_folded", weight)
-        _assign(root, f"{prefix}bias_folded", bias)
+        module.weight_folded, module.bias_folded = nn.Parameter(weight), nn.Parameter(bias)
         with graph.inserting_before(conv):
             new_weight = graph.get_attr(f"{prefix}weight_folded")
             new_bias = graph.get_attr(f"{prefix}bias_folded")
@@ -145,9 +154,10 @@ def fold_batch_norm(root: nn.Module, graph: fx.Graph) -> None:
         graph.erase_node(norm)
 
 
-def _assign(root: nn.Module, path: str, value: Tensor) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(attribute(root, parent) if parent else root, name, nn.Parameter(value))
+def _home(root: nn.Module, path: str) -> tuple[nn.Module, str]:
+    """Return the module that holds the tensor `path`, and what its tensors' paths begin with."""
+    parent, dot, _ = path.rpartition(".")
+    return (attribute(root, parent) if parent else root), parent + dot
 
 
 def _folded(root: nn.Module, conv: fx.Node, norm: fx.Node) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import fx, nn
 
-from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, WeightQuantizer
+from bench.compress.fake_quant import ActivationQuantizer, WeightQuantizer
+from bench.compress.norms import norm_after, quantize_bias
 from bench.compress.ranges import MinMax, Ranges
 from bench.compress.trace import attribute, operation
 from bench.errors import UsageError
@@ -54,14 +55,14 @@ def insert_quantizers(traced: fx.GraphModule, bits: Bits, ranges: Ranges) -> fx.
     Logits stay float. The image itself is on the grid 1/255: that is how pixels arrive.
 
     Args:
-        traced: from `trace`.
+        traced: from `trace`, its norms folded or kept.
         bits: how many bits each tensor gets.
         ranges: how ranges and scales are found.
 
     Raises:
         UsageError: the network has no convolution and no linear.
     """
-    placement = _Placement(traced.graph, bits)
+    placement = _Placement(traced, bits)
     device = next(traced.parameters()).device
     # All decided before the first insertion, which changes who reads what.
     plan = {source: (placement.activation_bits(source), placement.pixelwise(source)) for source in placement.sources}
@@ -81,8 +82,9 @@ def insert_quantizers(traced: fx.GraphModule, bits: Bits, ranges: Ranges) -> fx.
 class _Placement:
     """Decides which tensors of a graph are quantised, and to how many bits."""
 
-    def __init__(self, graph: fx.Graph, bits: Bits) -> None:
-        self.bits = bits
+    def __init__(self, traced: fx.GraphModule, bits: Bits) -> None:
+        self.traced, self.bits = traced, bits
+        graph = traced.graph
         self.image = next(node for node in graph.nodes if node.op == "placeholder")
         self.live = _reached(graph, self.image)
         self.layers = [node for node in graph.nodes if operation(node) in _LAYERS and node.args[0] in self.live]
@@ -112,7 +114,7 @@ class _Placement:
         for node in self.live:
             inputs = [source for source in node.all_input_nodes if source in self.live]
             if operation(node) == "conv2d" or (operation(node) == "linear" and not self.transformer):
-                wanted.add(_after_relu(node))
+                wanted.add(_after_relu(norm_after(self.traced, node)))
             elif not self.transformer and (
                 operation(node) in _POOLS or (operation(node) in _JOINS and len(inputs) > 1)
             ):
@@ -179,24 +181,12 @@ def _insert_after(graph: fx.Graph, node: fx.Node, target: str) -> None:
 def _quantize_parameters(traced: fx.GraphModule, layer: fx.Node, bits: int, ranges: Ranges) -> None:
     """Put the weight and the bias of one layer on their grids."""
     source, weight = layer.args[0], layer.args[1]
-    bias = layer.args[2] if len(layer.args) > 2 else None
-    assert isinstance(source, fx.Node)
     assert isinstance(weight, fx.Node)
-    reader = traced.get_submodule(str(source.target))
-    assert isinstance(reader, ActivationQuantizer)
     quantizer = f"quantizers.{layer.name}_weight"
     # A weight that is computed from others has no values yet that a scale could be found for.
     parameter = attribute(traced, str(weight.target)) if weight.op == "get_attr" else None
     scale = ranges.weight_scale(parameter, bits) if isinstance(parameter, nn.Parameter) else None
     traced.add_submodule(quantizer, WeightQuantizer(bits, scale, learned=ranges.learned))
-    arguments = list(layer.args)
     with traced.graph.inserting_before(layer):
-        arguments[1] = traced.graph.call_module(quantizer, (weight,))
-        # A finer product of grids than float32 can count on is no int32 grid: the bias then stays float.
-        if bias is not None and bits + reader.bits <= 24:
-            own = scale is not None
-            traced.add_submodule(f"quantizers.{layer.name}_bias", BiasQuantizer(bits, own_scale=own))
-            divisor = traced.graph.get_attr(f"{quantizer}.scale") if own else weight
-            input_scale = traced.graph.get_attr(f"{source.target}.scale")
-            arguments[2] = traced.graph.call_module(f"quantizers.{layer.name}_bias", (bias, divisor, input_scale))
-    layer.args = tuple(arguments)
+        layer.args = (source, traced.graph.call_module(quantizer, (weight,)), *layer.args[2:])
+    quantize_bias(traced, layer)

@@ -42,9 +42,10 @@ def rehearse(recipe: Recipe) -> str:
     start = Subject(twin=parent, parent=parent, deployed=parent)
     subject = take_steps(start, _shortened(recipe), recipe, _ingredients(data.train, steps=len(recipe.steps)))
     artefact, before = deploy(subject, SHAPE), deploy(start, SHAPE)
-    agrees = compare_twin(subject, artefact, data.test, _CPU)
+    accused = stand_trial(subject, artefact, compressed=bool(recipe.steps))
+    agrees = compare_twin(accused, artefact, data.test, _CPU)
     trial = Trial(
-        subject=stand_trial(subject, artefact, compressed=bool(recipe.steps)),
+        subject=accused,
         examples=data.test,
         threat=_threat(),
         n_classes=CLASSES,

@@ -27,6 +27,7 @@ from bench.compress.export import agreement, deploy
 from bench.compress.quantize import Quantize
 from bench.model import Subject
 from bench.progress import silent
+from bench.stages import probes
 from bench.threat_model import ThreatModel, parse_eps
 from bench.verdicts import AUTOATTACK
 
@@ -63,6 +64,46 @@ def raised(engine: Engine, subject: Subject, digits, n: int = 16) -> dict[str, b
 def test_a_question_uncovers(honest, digits, cheat, name):
     found = question(whole(cheat(honest).eval()), digits.test.first(64).pixels())
     assert name in [alarm.name for alarm in found if alarm.fatal]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.45])
+def test_randomness_on_some_images_alone_is_uncovered(honest, digits, share):
+    images = digits.test.first(64).pixels()
+    edge = images.flatten(1).sum(1).quantile(share).item()
+
+    class Sometimes(nn.Module):
+        def forward(self, asked):
+            dark = (asked.flatten(1).sum(1) <= edge).view(-1, 1)
+            return honest(asked) + dark * 0.5 * torch.randn(len(asked), 10).to(asked)
+
+    found = question(whole(Sometimes().eval()), images)
+    assert [alarm.name for alarm in found] == ["randomised"]
+
+
+def test_what_lies_between_the_grey_levels_is_asked_about_too(honest, digits):
+    class Between(nn.Module):
+        def forward(self, asked):
+            off = ((asked * 255).frac().flatten(1).amax(1) > 0.01).view(-1, 1)
+            return honest(asked) + off * 0.5 * torch.randn(len(asked), 10).to(asked)
+
+    trial = Trial(
+        subject=whole(Between().eval()), examples=digits.test.first(80), threat=DIGITS, n_classes=10, seed=0,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    images = probes(trial)
+    assert torch.equal(images[:64], digits.test.first(64).pixels())
+    assert 0.1 < (images[64:] - images[:64]).abs().max() <= 0.15
+    assert question(trial.subject, images[:64]) == ()
+    assert [alarm.name for alarm in question(trial.subject, images)] == ["randomised"]
+
+
+def test_a_network_that_insists_on_float32_is_asked_in_float32(honest, digits):
+    class Stubborn(BatchDependent):
+        def forward(self, asked):
+            return super().forward(asked.float())
+
+    found = question(whole(Stubborn(honest).eval()), digits.test.first(64).pixels())
+    assert [alarm.name for alarm in found if alarm.fatal] == ["batch-dependent"]
 
 
 def test_both_networks_are_questioned(honest, digits):

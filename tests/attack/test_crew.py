@@ -2,6 +2,7 @@
 
 import math
 import os
+import pickle
 import signal
 import time
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small_classifiers import SHAPE
 from test_driver import BRIEF, Curved, examples, run, trial
 
 from bench.attack import crew as crews
@@ -16,6 +18,8 @@ from bench.attack.crew import Crew, crew, free_memory, granted_cores, hands_for
 from bench.attack.driver import BenchEngine
 from bench.attack.field import Work
 from bench.attack.reference import ReferenceEngine
+from bench.compress.export import OnnxClassifier
+from bench.compress.onnx_graph import to_onnx
 from bench.run.album import FileAlbum
 from bench.verdicts import LETTERS, STANDING
 
@@ -45,6 +49,22 @@ def test_two_processes_find_what_one_finds_and_keep_the_images(tmp_path):
         assert {i for i, found in enumerate(outcome.letters) if found == letter} <= set(kept)
         assert kept.keys() == before.keys()
         assert all((kept[number] == before[number]).all() for number in kept)
+
+
+def test_an_int8_model_travels(tmp_path):
+    conv = torch.nn.Conv2d(SHAPE[0], 4, 3)
+    network = torch.nn.Sequential(conv, torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(6)).eval()
+    network(torch.zeros(1, *SHAPE))
+    deployed = OnnxClassifier(to_onnx(network, SHAPE))
+    accused = trial()
+    accused = replace(accused, subject=replace(accused.subject, deployed=deployed))
+    with ExitStack() as contracts:
+        engine = Crew(engine=BenchEngine(budget=BRIEF), wanted=2, pace=math.inf, contracts=contracts)
+        engine._hire(accused)
+        assert len(engine.hands) == 2
+    again = pickle.loads(pickle.dumps(deployed))
+    images = torch.rand(5, *SHAPE)
+    assert torch.equal(again(images), deployed(images))
 
 
 def test_what_a_process_leaves_undone_is_done_here(monkeypatch):

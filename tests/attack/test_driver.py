@@ -12,7 +12,7 @@ from bench.attack import driver
 from bench.attack.alarms import inspect
 from bench.attack.driver import BenchEngine
 from bench.attack.engine import Trial, run_suite
-from bench.attack.field import Work
+from bench.attack.field import Field, Work
 from bench.attack.judge import correct
 from bench.attack.probe import Record
 from bench.attack.suites import SUITES, Budget
@@ -117,6 +117,33 @@ def test_an_interruption_changes_nothing_and_costs_at_most_the_slots(tmp_path, m
     repeated = work[1].forward + work[2].forward - work[0].forward
     # Square asks some queries in vain, and how many depends on who else is there.
     assert repeated <= 6 * 60
+
+
+class Viewing(Curved):
+    """Cannot bear an empty batch, as many networks cannot: -1 is then any number."""
+
+    def forward(self, images):
+        return super().forward(images.view(len(images), -1, *SHAPE[1:]))
+
+
+def test_a_question_without_images_is_put_to_no_network():
+    """Square finds no patch that changes anything in its window, now and then; with one slot nobody else asks."""
+    with pytest.raises(RuntimeError):
+        Viewing()(torch.zeros(0, *SHAPE))
+    alone = trial(BenchEngine(slots=1, budget=Budget(queries=3000)), model=Viewing(), examples=examples(2))
+    outcomes, asked = {}, []
+    answer = Field._classify
+
+    def counting(self, points):
+        asked.append(len(points))
+        return answer(self, points)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Field, "_classify", counting)
+        for part, _ in alone.engine(alone, "square", [0, 1], silent):
+            outcomes |= part
+    assert 0 in asked
+    assert outcomes.keys() == {0, 1}
 
 
 def test_a_fallen_image_costs_a_handful_of_passes():

@@ -88,3 +88,30 @@ def test_folding_batch_norm_keeps_the_logits(either, unseen):
         assert torch.allclose(folded(unseen[:32]), traced(unseen[:32]), atol=1e-4)
     assert all(torch.equal(value, before[name]) for name, value in traced.state_dict().items())
     assert fold(either.twin) is either.twin  # not a graph
+
+
+class Raw(nn.Module):
+    """Two convolutions whose weights lie in one module, and norms that fold or must not."""
+
+    def __init__(self, norm: nn.Module, **norms) -> None:
+        super().__init__()
+        self.first, self.second = nn.Parameter(torch.randn(4, 3, 3, 3)), nn.Parameter(torch.randn(4, 4, 3, 3))
+        self.one, self.two = nn.BatchNorm2d(4), norm
+        self.last = nn.Linear(4, 4)
+        for statistics in (self.one, norm):
+            if statistics.running_mean is not None:
+                statistics.running_mean.uniform_(-1, 1)
+                statistics.running_var.uniform_(0.5, 2)
+
+    def forward(self, images):
+        x = self.one(nn.functional.conv2d(images, self.first)).relu()
+        return self.last(self.two(nn.functional.conv2d(x, self.second)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(4), nn.BatchNorm2d(4, track_running_stats=False)])
+def test_what_cannot_be_folded_stays(norm, unseen):
+    torch.manual_seed(0)
+    traced = trace(Raw(norm).eval(), SHAPE, torch.device("cpu"), fold=False)
+    with torch.no_grad():
+        expected, found = traced(unseen), fold(traced)(unseen)
+    assert (expected - found).norm() / expected.norm() < 1e-5

@@ -1,12 +1,15 @@
 import dataclasses
+import math
 
 import pytest
 import torch
 from small_networks import SHAPE, train
 
-from bench.compress.export import agreement, deploy
+from bench.compress.export import agreement, deploy, packed_bytes
+from bench.compress.norms import settle_norms
 from bench.compress.prune_channels import PruneChannels
 from bench.compress.quantize import Quantize
+from bench.compress.trace import trace
 
 
 def test_int8_runs_in_integers_and_agrees_with_its_twin(either, ingredients, unseen):
@@ -54,6 +57,7 @@ def test_prune_then_quantise_then_deploy(either, ingredients, unseen):
 
 def test_few_bits_are_simulated_and_counted_packed(conv, ingredients):
     subject = Quantize(weight_bits=4, activation_bits=4)(conv, ingredients())
+    subject = dataclasses.replace(subject, twin=settle_norms(subject.twin))
     artefact = deploy(subject, SHAPE)
     assert artefact.kind == "simulated"
     assert artefact.classifier is subject.twin
@@ -96,3 +100,49 @@ def test_a_twin_on_the_gpu_deploys_and_agrees(conv, ingredients, unseen):
     artefact = deploy(subject, SHAPE)
     assert artefact.classifier(unseen.to(device)).device.type == "cuda"
     assert agreement(subject.twin, artefact.classifier, unseen.to(device)).top1 >= 0.99
+
+
+class Insisting(torch.nn.Module):
+    """Names float32 itself, as attention often does; and answers no number on black images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = torch.nn.Linear(math.prod(SHAPE), 4)
+
+    def forward(self, images):
+        scores = self.last(images.flatten(1).to(torch.float32))
+        return scores.softmax(1, dtype=torch.float32) / images.amax((1, 2, 3)).unsqueeze(1)
+
+
+@pytest.mark.parametrize("traced", [True, False])
+def test_a_network_that_names_float32_is_compared_too(traced, unseen):
+    network = Insisting().eval()
+    twin = trace(network, SHAPE, torch.device("cpu")) if traced else network
+    result = agreement(twin, network, unseen)
+    assert result.top1 == 1
+    assert result.gap == 0
+    assert (0 < result.noise < 1e-5) if traced else result.noise == 0
+
+
+def test_answers_that_are_no_numbers_still_give_a_finite_comparison(unseen):
+    images = torch.cat([torch.zeros(3, *SHAPE), unseen])
+    network = Insisting().eval()
+    result = agreement(network, lambda asked: network(asked).nan_to_num(0.0), images)
+    assert result.gap == 0
+    assert agreement(network, network, images[:3]).gap == 0
+
+
+def test_a_layer_that_is_used_twice_is_packed_once(ingredients, conv):
+    class Twice(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.again = torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 4, 3, padding=1)
+            self.last = torch.nn.Linear(4, 4)
+
+        def forward(self, images):
+            return self.last(self.again(self.again(self.first(images).relu()).relu()).mean((2, 3)))
+
+    network = Twice().eval()
+    subject = Quantize(weight_bits=4, activation_bits=4)(dataclasses.replace(conv, twin=network), ingredients())
+    weights = sum(part.weight.numel() for part in (network.first, network.again, network.last))
+    assert weights / 2 < packed_bytes(subject.twin, SHAPE) < 4 * weights

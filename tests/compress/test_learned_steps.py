@@ -155,7 +155,7 @@ def test_training_moves_every_step_and_no_zero_point(learned):
     assert len(moved) == 7
     assert all(moved)
     buffers = dict(before.twin.named_buffers())
-    assert all(torch.equal(value, buffers[name]) for name, value in after.twin.named_buffers())
+    assert all(torch.equal(value, buffers[name]) for name, value in after.twin.named_buffers() if "norms." not in name)
 
 
 @pytest.mark.parametrize("bits", [8, 2, 1])

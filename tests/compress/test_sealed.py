@@ -10,6 +10,7 @@ from small_networks import SHAPE
 from torch import nn
 
 from bench.compress.graph_file import read_graph, write_graph
+from bench.compress.norms import settle_norms
 from bench.compress.quantize import Quantize
 from bench.compress.sealed import PLAN, TENSORS, digest_of, is_sealed, seal, unseal
 from bench.compress.trace import trace
@@ -33,7 +34,8 @@ def the_same(one: nn.Module, other: nn.Module, images: torch.Tensor) -> bool:
 @pytest.mark.parametrize("bits", [(8, 8), (4, 4), (1, 8), (2, 2)])
 @pytest.mark.parametrize("which", ["conv", "residual"])
 def test_a_twin_comes_back_bit_for_bit(which, bits, ingredients, tmp_path, unseen, request):
-    twin = Quantize(weight_bits=bits[0], activation_bits=bits[1])(request.getfixturevalue(which), ingredients()).twin
+    quantize = Quantize(weight_bits=bits[0], activation_bits=bits[1])
+    twin = settle_norms(quantize(request.getfixturevalue(which), ingredients()).twin)
     seal(twin, SHAPE, {}, tmp_path)
     found = unseal(tmp_path, CPU)
     assert the_same(twin, found.network, unseen[:32])

@@ -1,5 +1,7 @@
 import errno
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -79,3 +81,28 @@ def test_a_damaged_file_costs_the_work_and_no_more(path, content):
     assert journal.recall("square") == {}
     journal.record("square", {3: False}, SEEN)
     assert FileJournal(path).recall("square") == {3: False}
+
+
+def test_what_earlier_processes_spent_is_added_up(path):
+    assert FileJournal(path).spent == 0
+    journal = FileJournal(path)
+    journal._began -= 60
+    journal.record("square", {0: True}, SEEN)
+    again = FileJournal(path)
+    assert 60 <= again.spent < 70
+    again._began -= 30
+    again.record("square", {1: True}, SEEN)
+    assert 90 <= FileJournal(path).spent < 110
+
+
+def test_two_processes_are_never_at_the_same_work(path):
+    journal = FileJournal(path)
+    journal.hold()
+    journal.hold()
+    code = "import sys; from pathlib import Path; from bench.run.journal import FileJournal; "
+    code += "FileJournal(Path(sys.argv[1])).hold()"
+    second = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    assert "Another process is attacking this very model" in second.stderr
+    journal.forget()
+    assert not any(path.parent.iterdir())
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 0
