@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from bench.published import FOLDER, Published, best, find_published, load_publis
 from bench.recipe import STEPS, load_recipe, submission_names
 from bench.recipe_words import listed_names, spell, words
 from bench.registry import did_you_mean
+from bench.render.facts import shown
 from bench.track import load_track, track_names
 from bench.verdicts import AUTOATTACK
 
@@ -59,7 +63,7 @@ def catalogue(what: str, board: Path) -> Names:
 
 
 def find(name: str, board: Path) -> Entry | Published | dict[str, Any]:
-    """Return the recipe, track, entry or published row called `name`, or the recipe or entry in the file `name`.
+    """Return the recipe, step, track, entry or published row called `name`, or the recipe or entry in the file `name`.
 
     Raises:
         UsageError: nothing has that name, or several entries do.
@@ -73,7 +77,23 @@ def find(name: str, board: Path) -> Entry | Published | dict[str, Any]:
         own = {"own_code": f"{recipe.own_code.file}, sha256 {recipe.own_code.sha256}"} if recipe.own_code else {}
         told = {key: value for key, value in pinned.items() if value} | own
         return {"name": recipe.name, "summary": recipe.summary, **told, "steps": list(recipe.steps)}
-    return find_row(name, board, kind="recipe, track or entry", others=[*track_names(), *listed_names()])
+    if name in STEPS:
+        step = STEPS.get(name)
+        return {"name": name, "summary": _first_line(step) + _package(name), **_settings(step)}
+    return find_row(name, board, kind="recipe, step, track or entry", others=[*track_names(), *listed_names(), *STEPS])
+
+
+def _settings(step: type) -> dict[str, str]:
+    """Return each setting of a step with its default and what its docstring says of it."""
+    told: dict[str, str] = {}
+    for owner in reversed(step.__mro__):
+        attributes = inspect.cleandoc(vars(owner).get("__doc__") or "").partition("\nAttributes:\n")[2]
+        for name, text in re.findall(r"^    (\w+): ((?:.+\n?)(?:     +.+\n?)*)", attributes, re.MULTILINE):
+            told[name] = " ".join(text.split())
+    return {
+        field.name: f"{shown(field.default)}: {told.get(field.name, '')}".rstrip(": ")
+        for field in dataclasses.fields(step)
+    }
 
 
 def find_row(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from pathlib import Path
@@ -167,6 +168,9 @@ def main() -> None:
     if not sys.warnoptions:
         # Libraries warn each other of deprecations that a user can do nothing about; python -W default shows them.
         warnings.simplefilter("ignore")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a narrow encoding may lack a sign; that is no reason to fail
     try:
         app()
     except BenchError as error:

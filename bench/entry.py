@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,7 +15,7 @@ from bench.entry_name import entry_name
 from bench.errors import GateError, UsageError
 from bench.files import locked, write_text
 from bench.provenance import Provenance
-from bench.recipe import OwnCode, fingerprint
+from bench.recipe import OwnCode, changed_settings, fingerprint
 from bench.recipe_words import spell
 from bench.scrutiny import CHALLENGE, Challenge, Evidence, Verification
 from bench.submission import Claim
@@ -242,7 +243,7 @@ class Entry(BaseModel):
 
     @property
     def command(self) -> str:
-        """The command that measures it again; settings that were tried with --set stand in the recipe's steps."""
+        """The command that measures it again."""
         recipe = self.recipe.name.partition("+")[0]
         words = ["bench evaluate", f"--recipe {recipe}", f"--track {self.track.name}"]
         pins = spell(recipe) is None  # a submission may pin another model, and other seeds
@@ -251,7 +252,11 @@ class Entry(BaseModel):
         words += ["--trust"] if self.recipe.own_code else []
         words += [f"--n-examples {len(self.verdicts.letters)}"] if self.partial else []
         words += [f"--engine {self.attacker}"] if self.attacker != "bench" else []
-        return " ".join(words) + (" with the settings of its steps" if "+" in self.recipe.name else "")
+        for path, (value, _) in changed_settings(self.recipe.name, self.recipe.steps).items():
+            if value is not None:  # which TOML cannot say: it is what the setting is without a value
+                text = json.dumps(value) if isinstance(value, bool) else str(value)
+                words.append(f"--set {shlex.quote(f'{path}={text}')}")
+        return " ".join(words)
 
     def path(self, board: Path) -> Path:
         """Return the entry's place under `board`."""

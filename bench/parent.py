@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.compress.norms import keep_norms
 from bench.compress.sealed import unseal
 from bench.dataset import Dataset
 from bench.files import cache_dir
@@ -96,5 +97,5 @@ def _descent(schedule: Schedule) -> dict[str, Any]:
 
 
 def open_sealed(folder: Path) -> nn.Module:
-    """Return the network that the bench saved in a folder, on the CPU."""
-    return unseal(folder, torch.device("cpu")).network
+    """Return the network that the bench saved in a folder, on the CPU; its norms obey training again."""
+    return keep_norms(unseal(folder, torch.device("cpu")).network)

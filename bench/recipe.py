@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -202,6 +203,26 @@ def settings(steps: tuple[Step, ...], recipe: Recipe) -> tuple[dict[str, Any], .
 
 def _complete(table: dict[str, Any], step: Step) -> dict[str, Any]:
     return {"step": table["step"], **dataclasses.asdict(step)}  # type: ignore[call-overload]
+
+
+def changed_settings(name: str, steps: Sequence[dict[str, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Return what was changed with --set: the path of each setting → (its value, the recipe's own).
+
+    Args:
+        name: as `override` makes it, "quant8-advft+c740f3"; no setting of another name was changed.
+        steps: with every setting. Those of a submission all count as changed, from None: it may not be at hand.
+    """
+    recipe, plus, _ = name.partition("+")
+    spelt = spell(recipe)
+    if not plus:
+        return {}
+    own = Recipe(name=recipe, summary="", steps=tuple(spelt[1])).declared() if spelt else [{} for _ in steps]
+    return {
+        f"steps.{i}.{key}": (value, before.get(key))
+        for i, (step, before) in enumerate(zip(steps, own, strict=True))
+        for key, value in step.items()
+        if key != "step" and (key not in before or before[key] != value)
+    }
 
 
 def fingerprint(complete: tuple[dict[str, Any], ...], own_code: OwnCode | None = None) -> str:

@@ -9,9 +9,17 @@ from fractions import Fraction
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from bench.errors import MissingError, UsageError
 from bench.files import read_toml
@@ -64,6 +72,13 @@ class Track(BaseModel):
     seed: int = 0
     finetune_images: int = Field(gt=0)
     model: str
+
+    @model_validator(mode="after")
+    def _leaves_something_to_see(self) -> Self:
+        if self.norm == "Linf" and self.eps >= 1:
+            grey = f"; in grey levels write '{self.eps}/255'" if self.eps <= 255 else ""
+            raise ValueError(f"expected eps below 1 under Linf, where 1 is from black to white, got '{self.eps}'{grey}")
+        return self
 
     @property
     def threat(self) -> ThreatModel:
@@ -130,4 +145,5 @@ def explain(error: ValidationError, known: object) -> str:
     if first["type"] in ("missing", "missing_argument"):
         return f"the key '{key}' is missing."
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected").rstrip(".")
-    return f"{key}: {message}." if "got" in message else f"{key}: {message}, got {first['input']!r}."
+    where = f"{key}: " if key else ""  # a complaint about several keys names them itself
+    return f"{where}{message}." if "got" in message else f"{where}{message}, got {first['input']!r}."

@@ -1,5 +1,6 @@
 """Whatever has a name is listed, and found by it."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def test_a_recipe_is_no_row_but_has_some(board):
     ("name", "near"), [("quant99", "quant8"), ("digits", "digits-linf-v1"), ("bench-digits-cnn--non", "--none")]
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name, near, board):
-    with pytest.raises(UsageError, match=f"There is no recipe, track or entry '{name}'.*{near}"):
+    with pytest.raises(UsageError, match=f"There is no recipe, step, track or entry '{name}'.*{near}"):
         find(name, board)
 
 
@@ -206,3 +207,14 @@ def test_a_broken_submission_does_not_hide_the_other_recipes(tmp_path, monkeypat
     recipes = dict(catalogue("recipes", tmp_path))
     assert recipes["ours"].startswith("cannot be read: Recipe ours: expected summary")
     assert "quant8" in recipes
+
+
+def test_a_step_is_shown_with_every_setting_its_default_and_what_it_does(board):
+    told = find("finetune-fast", board)
+    fields = [field.name for field in dataclasses.fields(STEPS.get("finetune-fast"))]
+    assert list(told) == ["name", "summary", *fields]
+    assert told["learning_rate"].startswith("0.01: ")
+    assert told["on_collapse"].startswith("restore: what the guard does at the end of an epoch")
+    assert told["on_collapse"].endswith('"report" only says so.')
+    for name in STEPS:
+        assert all(": " in text for key, text in find(name, board).items() if key not in ("name", "summary")), name

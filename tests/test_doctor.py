@@ -22,7 +22,7 @@ def test_every_finding_is_one_line(findings):
 
 def test_packages_say_their_version_or_what_they_would_be_for(findings):
     assert findings["packages"]["torch"][0].isdecimal()
-    for name in ("openvino", "ray"):
+    for name in ("openvino",):
         assert findings["packages"][name].startswith(("installed", "not installed ("))
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 
 import pytest
 from factories import make_entry, save_entry
@@ -298,3 +299,23 @@ def test_code_that_ran_beside_the_judge_keeps_a_row_off_the_ranking():
         steps = made.recipe.steps
         recipe = RecipeRecord(name="r", summary="s", steps=steps, fingerprint=fingerprint(steps, code), own_code=code)
         assert made.changed(recipe=recipe).ranked == isolated
+
+
+def test_the_command_of_changed_settings_measures_the_same_recipe_again():
+    """What an entry tells people to type, typed."""
+    changes = ["steps.1.learning_rate=0.05", "steps.1.schedule=one-cycle", "steps.1.flip=true", "steps.0.range=mse"]
+    tried = override(load_recipe("quant8-advft"), changes)
+    record = RecipeRecord(
+        name=tried.name, summary="", steps=tried.declared(), fingerprint=fingerprint(tried.declared())
+    )
+    words = shlex.split(make_entry("quant8-advft").changed(recipe=record).command)
+    assert words[words.index("--recipe") + 1] == "quant8-advft"
+    given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    assert sorted(given) == sorted(changes)
+    assert override(load_recipe("quant8-advft"), given).declared() == tried.declared()
+
+
+def test_the_command_of_a_changed_submission_spells_every_setting():
+    steps = ({"step": "quantize", "weight_bits": 8, "first_last_bits": None},)
+    record = RecipeRecord(name="mine+123456", summary="", steps=steps, fingerprint=fingerprint(steps))
+    assert make_entry("quant8").changed(recipe=record).command.endswith(" --set steps.0.weight_bits=8")

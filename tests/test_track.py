@@ -118,6 +118,7 @@ def test_fingerprint_minds_the_value_of_eps_not_its_spelling():
         ({"dataset": "3"}, "Track mine-v1: dataset: expected a valid string, got 3."),
         ({"norm": '"L1"'}, "Track mine-v1: norm: "),
         ({"suite": '"rand"'}, "Track mine-v1: suite: "),
+        ({"eps": '"8"'}, "mine-v1: expected eps below 1 under Linf, where 1 is from black to white, got '8'; in grey"),
         ({"eps": '"big"'}, "mine-v1: eps: Expected eps as a string such as '8/255' or '0.1', got 'big'."),
         ({"about": "= 3"}, "Track mine-v1 is not valid TOML"),
     ],

@@ -42,8 +42,11 @@ def list_(
         raise UsageError(f"{given[0]} is for published rows: say bench list published {given[0]}.")
     if as_json:
         print_json(dict(names))
-    else:
-        print_names(names, what, console())
+    elif (screen := console()).is_terminal:
+        print_names(names, what, screen)
+    else:  # for other programs: names as other commands take them, uncut
+        for name, about in names:
+            typer.echo(f"{name}\t{about}")
 
 
 def _list_published(filters: dict[str, str], board: Path, *, as_json: bool, as_csv: bool) -> None:
@@ -62,12 +65,13 @@ def _list_published(filters: dict[str, str], board: Path, *, as_json: bool, as_c
 
 def show(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A recipe or an entry (name or file), a track, a published row.")
+        str,
+        typer.Argument(metavar="NAME", help="A recipe or entry (name or file), a step, track or published row."),
     ],
     board: Board = Path("leaderboard"),
     as_json: Json = False,
 ) -> None:
-    """Show one recipe, track, entry or published row in full."""
+    """Show one recipe, step, track, entry or published row in full."""
     from bench.catalogue import find, seeds_of
     from bench.entry import Entry
     from bench.published import Published

@@ -2,7 +2,8 @@
 
 A trace freezes batch-norms as they are in evaluation. Training such a network on attacked images begins with a huge
 loss, and shrinking what each layer hands on until the logits are constant is the fastest way down; statistics of the
-batch forbid it. So a quantised network keeps its norms until the recipe's last step is done (docs/finetune.md).
+batch forbid it. So a quantised network keeps its norms until the recipe's last step is done (docs/finetune.md), and one
+that comes from a folder gets them back.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def settle_norms(model: nn.Module) -> nn.Module:
         integer kernel adds them on.
 
     Args:
-        model: a twin in evaluation mode; left as it is.
+        model: a twin or a traced float network, in evaluation mode; left as it is.
     """
     if not isinstance(model, fx.GraphModule) or not any(_is_norm(model, node) for node in model.graph.nodes):
         return model
@@ -88,26 +89,26 @@ def _fold(twin: fx.GraphModule, conv: fx.Node, node: fx.Node) -> None:
     factor = factor if norm.weight is None else factor * norm.weight.double()
     shift = -norm.running_mean.double() * factor
     bias = (shift if norm.bias is None else shift + norm.bias.double()).to(norm.running_mean)
-    source, rounded = conv.args[0], conv.args[1]
-    assert isinstance(source, fx.Node)
-    assert isinstance(rounded, fx.Node)
-    reader, quantizer = twin.get_submodule(str(source.target)), twin.get_submodule(str(rounded.target))
-    assert isinstance(reader, ActivationQuantizer)
-    assert isinstance(quantizer, WeightQuantizer)
-    weight = attribute(twin, str(rounded.args[0].target))  # type: ignore[union-attr]
-    step = quantizer.step(weight).double() * factor.abs()
-    weight.mul_(factor.view(-1, 1, 1, 1))
-    # A channel that its norm all but switched off would have too fine a grid for its bias.
-    step = torch.maximum(step, bias.abs().double() / (MOST_LEVELS * float(reader.step)))
-    step = torch.where(step > 0, step, 1.0).to(weight)
-    own = WeightQuantizer(quantizer.bits, step, learned=quantizer.learned)
-    twin.set_submodule(str(rounded.target), own)
     twin.register_parameter(f"{conv.name}_bias", nn.Parameter(bias))
     node.replace_all_uses_with(conv)
     twin.graph.erase_node(node)
     with twin.graph.inserting_before(conv):
         added = twin.graph.get_attr(f"{conv.name}_bias")
-    conv.args = (source, rounded, added, *conv.args[3:])
+    conv.args = (*conv.args[:2], added, *conv.args[3:])
+    source, weight = conv.all_input_nodes[:2]
+    if weight.op == "get_attr":  # a float network
+        attribute(twin, str(weight.target)).mul_(factor.view(-1, 1, 1, 1))
+        return
+    reader, quantizer = twin.get_submodule(str(source.target)), twin.get_submodule(str(weight.target))
+    assert isinstance(reader, ActivationQuantizer)
+    assert isinstance(quantizer, WeightQuantizer)
+    values = attribute(twin, str(weight.all_input_nodes[0].target))
+    step = quantizer.step(values).double() * factor.abs()
+    values.mul_(factor.view(-1, 1, 1, 1))
+    # A channel that its norm all but switched off would have too fine a grid for its bias.
+    step = torch.maximum(step, bias.abs().double() / (MOST_LEVELS * float(reader.step)))
+    step = torch.where(step > 0, step, 1.0).to(values)
+    twin.set_submodule(str(weight.target), WeightQuantizer(quantizer.bits, step, learned=quantizer.learned))
     # The grid of fewer bits is coarse, and training has not seen it: there the shift is part of the rescaling.
     if quantizer.bits == reader.bits == 8:
         quantize_bias(twin, conv)

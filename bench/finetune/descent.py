@@ -77,14 +77,19 @@ class Descent:
         Raises:
             UsageError: more epochs than the track's budget allows.
         """
-        wanted = budget if self.epochs is None else round(self.epochs * n)
-        if not 0 < wanted <= budget:
-            asked = "none" if self.epochs is None else f"{self.epochs:g}"
+        wanted = budget if self.epochs is None else self.epochs * n
+        if budget <= 0:
             raise UsageError(
-                f"the track leaves {budget:,} training images to this step, {budget // n} epochs of {n:,}; "
-                f"got epochs = {asked}. Leave epochs out to use what is left."
+                "the track leaves this step no training images: fine-tuning before it took them all. Set its epochs."
             )
-        return wanted
+        if wanted > budget:
+            raise UsageError(
+                f"the track leaves {budget:,} training images to this step, {budget / n:.3g} epochs of {n:,}; "
+                f"got epochs = {self.epochs:g}. Leave epochs out to use what is left."
+            )
+        if wanted < 1:
+            raise UsageError(f"expected epochs of at least one of {n:,} training images, got {self.epochs:g}.")
+        return round(wanted)
 
     def rate(self, step: int, steps: int) -> float:
         """Return the learning rate of a step, counted from 0."""

@@ -145,9 +145,10 @@ def train(
 ) -> int:
     """Train `model` in place on `images` images, and leave it in evaluation mode.
 
-    With `keep_zeros`, weights that are zero now are zero afterwards. Batch-norm statistics of a float network follow
-    the images that the objective shows it in training mode; those of a quantised one were folded into its weights, or
-    became constants, when it was traced, and stay.
+    With `keep_zeros`, weights that are zero now are zero afterwards. Batch-norm statistics follow the images that the
+    objective shows the network in training mode, those of a quantised one, too: its norms are folded after the last
+    step of the recipe. Only where a norm does not follow a convolution directly (pre-activation networks), tracing has
+    made it a constant.
 
     Returns:
         How many images it saw: fewer than `images` where the watch ended the training.

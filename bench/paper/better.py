@@ -39,9 +39,12 @@ class Better:
 def papers_recipes(study: Study) -> list[Entry]:
     """Return the paper's own recipes as measured on a track: compressed in one way, whatever their fine-tuning.
 
-    Those that are not robust are left out: to be better than them proves nothing.
+    Those that are not robust are left out: to be better than them proves nothing. So are those with changed settings:
+    trained for less, say.
     """
-    compressed = [entry for place, entry in study.cells.items() if place.compression != NOTHING]
+    compressed = [
+        entry for place, entry in study.cells.items() if place.compression != NOTHING and "+" not in entry.recipe.name
+    ]
     return [entry for entry in compressed if entry.verdicts.robust.interval[0] > LEAST]
 
 

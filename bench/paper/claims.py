@@ -15,6 +15,7 @@ from bench.compression import Compression
 from bench.entry import Entry
 from bench.intervals import Interval, paired
 from bench.paper.study import FINETUNINGS, KINDS, NOTHING, Study, adversarial_kin, is_adversarial
+from bench.recipe import changed_settings
 from bench.verdicts import discordant, exact
 
 MARGIN = 5.0
@@ -136,22 +137,21 @@ def reaches(study: Study) -> Ruling:
         for row in (row for row in study.rows if row != NOTHING):
             usual = study.get(model, row, "adversarial")
             if usual is not None:
-                variants = study.variants_of(model, row, "adversarial")
-                found += [(row, pair(ours, theirs)) for ours in (usual, *variants)]
-                explained += [_difference(variant, usual) for variant in variants]
+                mine = (usual, *study.variants_of(model, row, "adversarial"))
+                found += [(row, pair(ours, theirs)) for ours in mine]
+                explained += [_difference(ours) for ours in mine if "+" in ours.recipe.name]
     ruling = _by_kind(found, study.levels)
     return Ruling(verdict=ruling.verdict, why=(*without, *ruling.why, *explained), evidence=ruling.evidence)
 
 
-def _difference(variant: Entry, usual: Entry) -> str:
-    """Say which settings of two recipes with the same steps differ."""
+def _difference(variant: Entry) -> str:
+    """Say which settings of a recipe were changed."""
+    name = variant.recipe.name
     changes = [
-        f"{name} {value}, not {before[name]}"
-        for step, before in zip(variant.recipe.steps, usual.recipe.steps, strict=True)
-        for name, value in step.items()
-        if before.get(name, value) != value
+        f"{path.rpartition('.')[2]} {value}, not {usual}"
+        for path, (value, usual) in changed_settings(name, variant.recipe.steps).items()
     ]
-    return f"{variant.recipe.name} is {usual.recipe.name} with {'; '.join(changes) or 'the same settings'}."
+    return f"{name} is {name.partition('+')[0]} with {'; '.join(changes) or 'the same settings'}."
 
 
 def cheaper(study: Study) -> Ruling:

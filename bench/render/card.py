@@ -52,7 +52,8 @@ def _parts(entry: Entry, seeds: Sequence[Entry], width: int, *, colour: bool) ->
     yield "cost of one prediction", _costs(entry.efficiency, entry.parent)
     if steps := entry.recipe.steps:
         yield "recipe", pairs(_steps(steps, width))
-    yield "evidence", pairs((Text(name, style="dim"), Text(fact)) for name, fact in facts.evidence(entry))
+    told = [*facts.evidence(entry), ("measure again", entry.command)]
+    yield "evidence", pairs((Text(name, style="dim"), Text(fact)) for name, fact in told)
 
 
 def _title(entry: Entry) -> Text:

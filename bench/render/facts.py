@@ -140,13 +140,14 @@ def steps(recipe: Sequence[dict[str, Any]]) -> list[StepFacts]:
     return [
         StepFacts(
             name=f"{i} {step['step']}",
-            settings=tuple((key, _shown(value)) for key, value in step.items() if key != "step"),
+            settings=tuple((key, shown(value)) for key, value in step.items() if key != "step"),
         )
         for i, step in enumerate(recipe)
     ]
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Write the value of a setting."""
     return str(value).lower() if isinstance(value, bool) else "none" if value is None else str(value)
 
 

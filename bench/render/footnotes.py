@@ -61,6 +61,9 @@ def notes(rows: Sequence[Row]) -> list[Note]:
     if any(entry.effort.relative_cost for entry in entries):
         text = "Images that fine-tuning passes, relative to adversarial training from scratch (20 epochs, PGD-7)."
         found.append(Note(mark="×", text=text, column="finetuning"))
+    if any("+" in entry.recipe.name for entry in entries):
+        text = "name+digits: the recipe of that name with settings changed (--set); bench show ENTRY gives the command."
+        found.append(Note(mark="+", text=text))
     return [*found, *_latency_notes(entries), *_sparse_notes(entries), *_trust_notes(entries)]
 
 
@@ -96,7 +99,8 @@ def _sparse_notes(entries: Sequence[Entry]) -> list[Note]:
 def _trust_notes(entries: Sequence[Entry]) -> list[Note]:
     statuses = {entry.status for entry in entries}
     notes = [Note(mark=mark, text=STATUS_TEXTS[status]) for status, mark in STATUS_MARKS.items() if status in statuses]
-    shares = Counter(share(entry) for entry in entries if entry.partial)
+    shares = Counter(share(entry) for entry in sorted(entries, key=_images) if entry.partial)
+    several = len({entry.model for entry in entries}) > 1
     for text, count in shares.items():
         who = next(label(entry) for entry in entries if entry.partial and share(entry) == text)
         who = f"{count} rows" if count > 1 else who
@@ -104,9 +108,14 @@ def _trust_notes(entries: Sequence[Entry]) -> list[Note]:
     for entry in entries:
         for alarm in entry.verdicts.alarms:
             fate = "not ranked" if alarm.fatal else "a warning"
-            text = f"{label(entry)}: {alarm.name} ({fate}): {alarm.evidence.rstrip('.')}."
+            who = f"{label(entry)} of {entry.model}" if several else label(entry)
+            text = f"{who}: {alarm.name} ({fate}): {alarm.evidence.rstrip('.')}."
             notes.append(Note(mark=ALARM, text=text))
     return notes
+
+
+def _images(entry: Entry) -> int:
+    return len(entry.verdicts.letters)
 
 
 def name_of(row: Row) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from bench.entry import Entry
 from bench.entry import Standing as OfEntry
-from bench.leaderboard import Row
+from bench.leaderboard import Cost, Row
 from bench.render import numbers
 from bench.render.footnotes import (
     ALARM,
@@ -109,7 +109,7 @@ def board(rows: Sequence[Row]) -> Table:
         rows: at least one, in the order of the board.
     """
     entries = [row.entry for row in rows]
-    columns = [*_standings(rows), *_accuracies(rows), *_costs(entries), *_flags(entries)]
+    columns = [*_standings(rows), *_accuracies(rows), *_costs(entries, rows[0].cost), *_flags(entries)]
     texts = zip(*(cells for _, cells in columns), strict=True)
     return Table(
         track=entries[0].track.name,
@@ -189,15 +189,16 @@ def _spread(row: Row, decimals: int) -> str:
     return "" if std is None else f"{len(row.seeds)} ±{100 * std:.{decimals}f}"
 
 
-def _costs(entries: Sequence[Entry]) -> list[_Cells]:
+def _costs(entries: Sequence[Entry], priced: Cost) -> list[_Cells]:
+    """Write the costs; that by which ◆ is given is dropped last."""
     costs = [entry.efficiency for entry in entries]
     relative = numbers.level([entry.efficiency.bops / max(entry.parent.bops, 1) for entry in entries], most=3)
     bops_unit, bops = numbers.scaled([cost.bops for cost in costs])
     macs_unit, macs = numbers.scaled([cost.macs for cost in costs])
     parameters_unit, parameters = numbers.scaled([cost.parameters for cost in costs])
     bytes_unit, sizes = numbers.scaled([cost.bytes for cost in costs], unit="B")
-    return [
-        (Column(key="bops", title="BOPs", unit=bops_unit, drop=2), bops),
+    columns = [
+        (Column(key="bops", title="BOPs", unit=bops_unit, drop=4), bops),
         (Column(key="bops-ratio", title="BOPs", unit="/ parent", drop=5), [f"×{text}" for text in relative]),
         (Column(key="bytes", title="size", unit=bytes_unit, drop=8), sizes),
         (Column(key="latency", title="latency", unit="/ parent", drop=9), _latencies(entries)),
@@ -205,6 +206,7 @@ def _costs(entries: Sequence[Entry]) -> list[_Cells]:
         *_finetuning(entries),
         (Column(key="parameters", title="params", unit=parameters_unit, drop=14), parameters),
     ]
+    return [(replace(column, drop=2) if column.key == priced else column, cells) for column, cells in columns]
 
 
 def _finetuning(entries: Sequence[Entry]) -> list[_Cells]:

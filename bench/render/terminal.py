@@ -82,7 +82,7 @@ def print_record(name: str, record: Mapping[str, object], console: Console) -> N
                 given = "  ".join(f"{k} = {v}" for k, v in step.items() if k != "step")
                 lines.append((f"step {i}", f"{step['step']}  {given}".rstrip()))
         elif key != "name":
-            lines.append((key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value)))
+            lines.append((key, f"{value:,}" if isinstance(value, int) else str(value)))
     print_names(lines, name, console)
 
 

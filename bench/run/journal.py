@@ -30,7 +30,7 @@ class FileJournal:
         self.spent = 0.0
         self._attacks: dict[str, dict[str, dict[str, int]]] = {}
         self._began = time.monotonic()
-        self._lock = FileLock(path.with_suffix(".lock"), timeout=0, is_singleton=True)
+        self._lock: FileLock | None = None
         if path.is_file():
             # A damaged journal costs the work it held, nothing more.
             with suppress(ValueError, KeyError, TypeError):
@@ -44,6 +44,7 @@ class FileJournal:
             MissingError: another process is at the same work.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.path.with_suffix(".lock"), timeout=0, is_singleton=True)
         try:
             self._lock.acquire()
         except Timeout as error:
@@ -81,9 +82,10 @@ class FileJournal:
         self._attacks, self.spent = {}, 0.0
         self.path.unlink(missing_ok=True)
         shutil.rmtree(self.images, ignore_errors=True)
-        if self._lock.is_locked:
+        if self._lock is not None:
             Path(self._lock.lock_file).unlink(missing_ok=True)
             self._lock.release(force=True)
+            self._lock = None
 
     def _of(self, attack: str) -> dict[str, dict[str, int]]:
         return self._attacks.get(attack, {"outcomes": {}, "seen": {}})

@@ -14,6 +14,7 @@ from bench.compress.norms import keep_norms, settle_norms
 from bench.compress.quantize import Quantize
 from bench.compress.sealed import seal, unseal
 from bench.compress.trace import attribute, operation, trace
+from bench.parent import open_sealed
 
 CPU = torch.device("cpu")
 
@@ -97,3 +98,17 @@ def test_norms_are_folded_before_a_network_is_saved(either, ingredients, unseen,
     seal(twin, SHAPE, {}, tmp_path)
     with torch.no_grad():
         assert torch.equal(unseal(tmp_path, CPU).network(unseen), settle_norms(twin)(unseen))
+
+
+def test_a_network_from_a_folder_has_norms_that_follow_training(either, examples, unseen, tmp_path):
+    seal(either.twin, SHAPE, {}, tmp_path / "one")
+    opened = open_sealed(tmp_path / "one")
+    assert len(norms(opened)) == 2
+    with torch.no_grad():
+        assert torch.allclose(opened(unseen), either.twin(unseen), atol=1e-4)
+    before = [norm.running_mean.clone() for norm in norms(opened)]
+    train(opened.train(), examples, 5)
+    assert not any(norm.running_mean.equal(mean) for norm, mean in zip(norms(opened), before, strict=True))
+    seal(opened.eval(), SHAPE, {}, tmp_path / "two")
+    with torch.no_grad():
+        assert torch.allclose(unseal(tmp_path / "two", CPU).network(unseen), opened(unseen), atol=1e-3)

@@ -107,7 +107,7 @@ def test_the_meter_tells_the_truth(subject, ingredients):
 
 @EACH
 def test_more_epochs_than_the_track_allows_are_refused(subject, ingredients, step):
-    with pytest.raises(UsageError, match=r"leaves 191 training images to this step, 1 epochs of 96; got epochs = 2"):
+    with pytest.raises(UsageError, match=r"leaves 191 training images to this step, 1\.99 epochs of 96; got"):
         step(subject, ingredients(budget=2 * N - 1))
     given = ingredients(budget=2 * N)
     step(subject, given)
@@ -145,18 +145,36 @@ def test_a_network_that_names_one_class_only_is_reported(subject, ingredients, s
     assert (COLLAPSED in [event.note for event in events]) is said
 
 
-@pytest.mark.parametrize(("epochs", "left"), [((2, 2), 1), ((3, 1), 0), ((None, 1), 0), ((None, None), 0)])
-def test_two_steps_may_not_spend_more_than_one_budget(subject, ingredients, epochs, left):
-    expected = f"Recipe twice, step finetune-adversarial: the track leaves {left * N} training images to this step"
+@pytest.mark.parametrize(("epochs", "left"), [((2, 2), 1), ((3, 1), 2), ((4, None), 3)])
+def test_steps_that_ask_for_more_than_the_budget_are_refused_before_the_first(subject, ingredients, epochs, left):
+    expected = f"Recipe twice, step finetune-clean: the track leaves {left * N} training images to this step"
+    given = ingredients(budget=3 * N)
     with pytest.raises(UsageError, match=expected):
-        spent(subject, ingredients(budget=3 * N), *epochs)
+        spent(subject, given, *epochs)
+    assert given.meter.images == 0
 
 
-@pytest.mark.parametrize("epochs", [(2, 1), (1, None)])
-def test_two_steps_share_one_budget(subject, ingredients, epochs):
-    clean, adversarial = epochs[0] * N, (3 - epochs[0]) * N
+def test_a_step_to_which_nothing_is_left_is_told_by_whom(subject, ingredients):
+    with pytest.raises(UsageError, match="step finetune-adversarial: the track leaves this step no training images"):
+        spent(subject, ingredients(budget=3 * N), 3, None)
+
+
+@pytest.mark.parametrize("epochs", [1e-6, 1e308])
+def test_epochs_of_no_image_or_of_too_many_are_refused(subject, ingredients, epochs):
+    with pytest.raises(UsageError, match=r"epochs of at least one|leaves 96 training images"):
+        spent(subject, ingredients(budget=96), epochs)
+
+
+@pytest.mark.parametrize(("epochs", "clean"), [((2, 1), 2), ((1, None), 1), ((None, 1), 2)])
+def test_two_steps_share_one_budget(subject, ingredients, epochs, clean):
+    clean, adversarial = round(clean * N), round((3 - clean) * N)
     passes = clean + 2 * adversarial
     assert spent(subject, ingredients(budget=3 * N), *epochs) == Meter(images=3 * N, forward=passes, backward=passes)
+
+
+def test_steps_without_epochs_have_equal_shares(subject, ingredients):
+    given = ingredients(budget=4 * N)
+    assert spent(subject, given, None, None).forward == 2 * N + 2 * 2 * N
 
 
 def rates(schedule: str, monkeypatch) -> list[float]:
