@@ -147,7 +147,7 @@ def _standings(rows: Sequence[Row]) -> list[_Cells]:
         (Column(key="mark", title="", right=False), [_mark(row) for row in rows]),
         (Column(key="recipe", title="recipe", right=False), [name_of(row) for row in rows]),
         (
-            Column(key="model", title="model", right=False, drop=15 if one_model else 3),
+            Column(key="model", title="model", right=False, drop=15 if one_model else 1),
             [row.entry.model for row in rows],
         ),
     ]

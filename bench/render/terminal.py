@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -15,8 +16,8 @@ from bench.render.footnotes import ALARM, PARETO, PARTIAL, STATUS_MARKS, Note
 from bench.render.layout import GUTTER, pairs
 from bench.render.table import Line, Table, board
 
-# Recipe names beyond this give way before figures do.
-_ROOMY_NAME, _ROOMY_PUBLISHED = 28, 42
+# Names of recipes and models beyond this give way before figures do.
+_ROOMY_NAME, _ROOMY_MODEL, _ROOMY_PUBLISHED = 28, 20, 42
 _POINTER = "▸"
 _RULE = box.Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
 _SHADES = {"clean": "", "interval": "dim", "model": "dim", "macs": "dim", "parameters": "dim", "rank": "dim"}
@@ -89,7 +90,7 @@ def print_record(name: str, record: Mapping[str, object], console: Console) -> N
 def fitting(table: Table, width: int) -> Table:
     """Return the table less the columns that do not fit; rank, recipe, robust and clean accuracy always stay."""
     while width_of(table) > width:
-        victim = max(table.columns, key=lambda column: column.drop)
+        victim = max(reversed(table.columns), key=lambda column: column.drop)
         if not victim.drop:
             break
         table = table.without(victim.key)
@@ -97,12 +98,15 @@ def fitting(table: Table, width: int) -> Table:
 
 
 def width_of(table: Table) -> int:
-    """Return the columns a terminal needs, long recipe names cut short."""
-    widths = [
-        min(table.width_of(i), _roomy(table)) if column.key == "recipe" else table.width_of(i)
-        for i, column in enumerate(table.columns)
-    ]
+    """Return the columns a terminal needs, long names cut short."""
+    widths = [_least(table, i) for i in range(len(table.columns))]
     return len(_POINTER) + GUTTER * len(widths) + sum(widths)
+
+
+def _least(table: Table, index: int) -> int:
+    """Return the width that a column needs at least."""
+    most = {"recipe": _roomy(table), "model": _ROOMY_MODEL}.get(table.columns[index].key)
+    return table.width_of(index) if most is None else min(table.width_of(index), most)
 
 
 def _roomy(table: Table) -> int:
@@ -120,17 +124,10 @@ def _grid(table: Table, width: int, highlight: str | None) -> RichTable:
         box=_RULE, show_edge=False, pad_edge=False, padding=(0, GUTTER - 1, 0, 0), border_style="dim", header_style=""
     )
     grid.add_column(width=len(_POINTER), no_wrap=True)
-    spare = width - (width_of(table) - min(_roomy(table), _recipe_width(table)))
-    for i, column in enumerate(table.columns):
+    for column, size in zip(table.columns, _sizes(table, width), strict=True):
         heading = Text(column.title, style="bold").append(f"\n{column.unit}", style="not bold dim")
-        size = table.width_of(i)
-        grid.add_column(
-            heading,
-            justify="right" if column.right else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            width=min(size, max(8, spare)) if column.key == "recipe" else size,
-        )
+        justify: Literal["right", "left"] = "right" if column.right else "left"
+        grid.add_column(heading, justify=justify, no_wrap=True, overflow="ellipsis", width=size)
     for line in table.lines:
         chosen = line.name == highlight
         cells = [_cell(table.columns[i].key, text, line) for i, text in enumerate(line.cells)]
@@ -138,8 +135,14 @@ def _grid(table: Table, width: int, highlight: str | None) -> RichTable:
     return grid
 
 
-def _recipe_width(table: Table) -> int:
-    return next(table.width_of(i) for i, column in enumerate(table.columns) if column.key == "recipe")
+def _sizes(table: Table, width: int) -> list[int]:
+    """Return the columns' widths; names take what is left, recipes first."""
+    sizes, spare = [_least(table, i) for i in range(len(table.columns))], width - width_of(table)
+    for key in ("recipe", "model"):
+        for i in (i for i, column in enumerate(table.columns) if column.key == key):
+            size = min(table.width_of(i), max(8, sizes[i] + spare))
+            sizes[i], spare = size, spare - (size - sizes[i])
+    return sizes
 
 
 def _cell(key: str, text: str, line: Line) -> Text:
