@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -120,18 +121,26 @@ class Cell:
         return words + (["--trust"] if request.trust else [])
 
     def find(self, board: Path) -> Entry | None:
-        """Return the entry that answers this cell; None where there is none, or one of other settings or another track.
+        """Return the entry that answers this cell, on as many images or on more; None where there is none.
 
-        An entry that cannot be read is none: measuring the cell writes it anew.
+        An entry of other settings or of another track answers nothing. One that cannot be read is none either:
+        measuring the cell writes it anew.
         """
-        path = board / self.request.track.name / f"{self.name}.json"
-        try:
-            entry = load_entry(path) if path.is_file() else None
-        except UsageError:
-            return None
-        if entry is None or entry.track.fingerprint != self.request.track.fingerprint:
-            return None
-        return entry if self._is_answered_by(entry.recipe) else None
+        for path in self._places(board):
+            with suppress(UsageError):
+                entry = load_entry(path)
+                ours = (self.request.track.fingerprint, self.request.seed, self.request.engine)
+                same = ours == (entry.track.fingerprint, entry.seed, entry.attacker)
+                if same and len(entry.verdicts.letters) >= self.request.images and self._is_answered_by(entry.recipe):
+                    return entry
+        return None
+
+    def _places(self, board: Path) -> list[Path]:
+        """Return the files of its own entry and of those on other numbers of images, as far as they are there."""
+        folder, name = board / self.request.track.name, self.name
+        stem = name.removesuffix(f"--n{self.request.images}")
+        others = [folder / f"{stem}.json", *sorted(folder.glob(f"{stem}--n*.json"))]
+        return [path for path in dict.fromkeys([folder / f"{name}.json", *others]) if path.is_file()]
 
     def _is_answered_by(self, found: RecipeRecord) -> bool:
         """Whether an entry's recipe is this one: the same code, and the same settings as far as they are written."""

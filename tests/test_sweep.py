@@ -179,3 +179,23 @@ def test_the_example_in_the_documentation(write):
     cells = load_sweep(write(page.partition("```toml\n")[2].partition("```")[0]))
     assert len(cells) == 2 * 3 - 1 + 1
     assert [cell.request.images for cell in cells] == [100] * 5 + [400]
+
+
+@pytest.mark.parametrize(
+    ("n", "changes", "found"),
+    [
+        (6, {}, True),
+        (8, {}, True),
+        (4, {}, False),
+        (8, {"engine": "pyautoattack 0.2.0"}, False),
+        (8, {"seed": 1}, False),
+    ],
+)
+def test_a_row_on_more_images_answers_a_cell(write, tmp_path, n, changes, found):
+    """Six images are asked for, of the twelve of which the track would be whole."""
+    cell = load_sweep(write(f"{TWO}n_examples = 6\n"))[1]
+    steps = cell.steps
+    record = RecipeRecord(name="quant8", summary="", steps=steps, fingerprint=fingerprint(steps))
+    entry = make_entry("quant8", "." * n, track="digits-linf-v1").changed(recipe=record, **changes)
+    entry.save(tmp_path / "board")
+    assert cell.find(tmp_path / "board") == (entry if found else None)

@@ -82,12 +82,19 @@ class _Moving:
             event = replace(self._event, note=event.note)
         self._event = event
 
+    def _around(self, room: int) -> list[Result]:
+        """Return so many cells around the running one."""
+        first = max(0, min(self._current - room // 2, len(self._results) - room))
+        return self._results[first : first + room]
+
     def render(self) -> RenderableType:
         """Return the table as it is now."""
         room = max(3, self._console.height - _AROUND)
-        first = max(0, min(self._current - room // 2, len(self._results) - room))
-        shown = self._results[first : first + room]
-        names = _names(self._results)[first : first + room]
+        groups = sum(map(bool, _headings(self._around(room))))
+        room = max(3, room - 2 * groups)
+        shown = self._around(room)
+        named = dict(zip((result.cell.title for result in self._results), _names(self._results), strict=True))
+        names = [named[result.cell.title] for result in shown]
         table = _table(shown, names, running=(self._clock() - self._began, _how_far(self._event)))
         return Group(Text(_tally(self._results), style="bold"), Text(), table)
 
@@ -137,10 +144,11 @@ def print_forecast(results: Sequence[Result], costs: Mapping[str, Cost | str], c
         costs: by the cells' titles; a sentence where it cannot be told.
         console: where to print.
     """
-    heads = ("", "cell", "state", "fine-tuning", "attack", "MACs", "seconds")
+    heads = ("", "cell", "state", "fine-tuning", "attack", "MACs", "time")
     table = _columns(3, 4)
     table.add_row(*(Text(head, style="dim") for head in heads))
-    for result, name in zip(results, _names(results), strict=True):
+    for result, name, heading in zip(results, _names(results), _headings(results), strict=True):
+        _begin(table, heading)
         sign, style = _SIGNS[result.state]
         cells = [Text(sign, style=style), Text(name), Text(result.state, style=style)]
         cost = costs.get(result.cell.title)
@@ -162,7 +170,7 @@ def print_forecast(results: Sequence[Result], costs: Mapping[str, Cost | str], c
         f"At most about {together} on this machine, should every image survive every attack; one that falls costs a "
         "handful of passes.",
         "Images forward and backward: fine-tuning spends the track's whole budget unless the recipe says less. "
-        "Seconds: by a short timing of each parent, doubled where a twin is quantised.",
+        "Time: by a short timing of each parent, doubled where a twin is quantised.",
         *(["* The parent is trained first, which is not in the figure."] if any(c.untrained for c in known) else []),
     ):
         console.print(Text(line, style="dim"))
@@ -182,7 +190,8 @@ def _table(results: Sequence[Result], names: Sequence[str], *, running: tuple[fl
     table = _columns(3, 3)
     heads = ("", "cell", "state", "robust %", "clean %", "time")
     table.add_row(*(Text(head, style="dim") for head in heads))
-    for result, name in zip(results, names, strict=True):
+    for result, name, heading in zip(results, names, _headings(results), strict=True):
+        _begin(table, heading)
         sign, style = _SIGNS[result.state]
         now = result.state == "running"
         seconds = running[0] if now else result.seconds
@@ -205,18 +214,31 @@ def _columns(left: int, right: int) -> Table:
     return table
 
 
+def _begin(table: Table, heading: str) -> None:
+    """Begin a group of cells, if there is a heading."""
+    if heading:
+        table.add_row()
+        table.add_row(Text(), Text(heading, style="bold"))
+
+
 def _names(results: Sequence[Result]) -> list[str]:
-    """Name cells by their recipe, and by what else they differ in."""
+    """Name cells by their recipe, and by what else they differ in; `_headings` tells models and tracks."""
     parts: list[Callable[[Cell], str]] = [
         lambda cell: cell.request.recipe.name,
-        lambda cell: str(cell.request.model),
-        lambda cell: cell.request.track.name,
         lambda cell: f"seed {cell.request.seed}",
         lambda cell: f"{cell.request.images:,} images",
     ]
     cells = [result.cell for result in results]
     told = [part for i, part in enumerate(parts) if i == 0 or len({part(cell) for cell in cells}) > 1]
     return [" · ".join(part(cell) for part in told) for cell in cells]
+
+
+def _headings(results: Sequence[Result]) -> list[str]:
+    """Return what stands above each cell: model and track where they change, "" elsewhere and if there is but one."""
+    places = [f"{one.cell.request.model} · {one.cell.request.track.name}" for one in results]
+    if len(set(places)) == 1:
+        return [""] * len(places)
+    return ["" if place == before else place for place, before in zip(places, ["", *places], strict=False)]
 
 
 def _robust(result: Result) -> tuple[str, str]:
