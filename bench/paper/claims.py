@@ -92,8 +92,9 @@ class Ruling:
 def inherent(study: Study) -> Ruling:
     """Claim 1: compression does not inherently lose robustness.
 
-    Each compressed entry against the uncompressed one with the same parent and the same fine-tuning, where that one
-    is robust itself. Of each kind of compression, one entry that keeps its robustness is enough.
+    Each compressed entry against the uncompressed one with the same parent and the same fine-tuning, both with the
+    recipe's own settings, where that one is robust itself. Of each kind of compression, one entry that keeps its
+    robustness is enough.
     """
     found: list[Compared] = []
     idle = 0
@@ -103,6 +104,8 @@ def inherent(study: Study) -> Ruling:
                 ours = study.get(model, compression, finetuning)
                 theirs = study.get(model, NOTHING, finetuning)
                 if compression == NOTHING or ours is None or theirs is None:
+                    continue
+                if any("+" in one.recipe.name for one in (ours, theirs)):  # other settings: not the same fine-tuning
                     continue
                 if theirs.verdicts.robust.interval[0] <= LEAST:
                     idle += 1

@@ -19,7 +19,7 @@ CLAIMS: tuple[Claim, ...] = (
     (
         "Compression does not inherently lose robustness",
         "Each compressed entry is compared with the uncompressed one of the same parent and the same fine-tuning, "
-        "where that one has robustness to lose.",
+        "where that one has robustness to lose; settings changed with --set are not the same fine-tuning.",
         inherent,
     ),
     (

@@ -76,6 +76,13 @@ def test_claim_1_compares_like_with_like_only():
     assert "nothing to compare was measured" in found.why[0]
 
 
+def test_claim_1_compares_no_other_settings():
+    """Fine-tuned for a quarter of an epoch, say, a network may be worse without any compression."""
+    assert inherent(grid(entry("advft", 500), entry("quant16-advft+abc123", 300))).evidence == ()
+    assert inherent(grid(entry("advft+abc123", 500), entry("quant16-advft", 300))).evidence == ()
+    assert fates(inherent(grid(entry("advft", 500), entry("quant16-advft", 300)))) == {"quant16-advft": "loses"}
+
+
 def test_claim_1_ignores_models_without_robustness_to_lose():
     found = inherent(grid(entry("none", 20), entry("prune10", 0), entry("quant16", 20)))
     assert found.evidence == ()
