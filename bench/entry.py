@@ -210,7 +210,12 @@ class Entry(BaseModel):
     def unguarded(self) -> bool:
         """Whether somebody's own code ran in the process that attacked and judged, where it could change both."""
         own_steps = self.recipe.own_code is not None and not self.recipe.own_code.isolated
-        return own_steps or "python:" in self.model
+        return own_steps or self._own_network
+
+    @property
+    def _own_network(self) -> bool:
+        """Whether the parent came out of a Python file of somebody's own."""
+        return "python:" in self.model
 
     @property
     def low_precision(self) -> bool:
@@ -249,7 +254,7 @@ class Entry(BaseModel):
         pins = spell(recipe) is None  # a submission may pin another model, and other seeds
         words += [f"--model {self.model}"] if pins or self.model != self.track.model else []
         words += [f"--seed {self.seed}"] if pins or self.seed else []
-        words += ["--trust"] if self.recipe.own_code else []
+        words += ["--trust"] if self.recipe.own_code or self._own_network else []
         words += [f"--n-examples {len(self.verdicts.letters)}"] if self.partial else []
         words += [f"--engine {self.attacker}"] if self.attacker != "bench" else []
         for path, (value, _) in changed_settings(self.recipe.name, self.recipe.steps).items():

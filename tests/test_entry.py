@@ -319,3 +319,11 @@ def test_the_command_of_a_changed_submission_spells_every_setting():
     steps = ({"step": "quantize", "weight_bits": 8, "first_last_bits": None},)
     record = RecipeRecord(name="mine+123456", summary="", steps=steps, fingerprint=fingerprint(steps))
     assert make_entry("quant8").changed(recipe=record).command.endswith(" --set steps.0.weight_bits=8")
+
+
+def test_a_network_from_somebodys_own_file_is_not_ranked_and_needs_trust():
+    """Its code runs where the judge does, and could change it."""
+    entry = make_entry("quant8", model="python:net.py:make")
+    assert (entry.standing, entry.ranked) == ("alarmed", False)
+    assert entry.command.endswith(" --model python:net.py:make --trust")
+    assert make_entry("quant8", model="plugin:ours/net").ranked
