@@ -183,10 +183,8 @@ def take_steps(subject: Subject, steps: tuple[Step, ...], recipe: Recipe, ingred
 def _share(ingredients: Ingredients, step: Step, later: Sequence[Step]) -> int:
     """Return how many training images may have been used after a step.
 
-    Fine-tuning steps that name no epochs share what those that do leave of the budget, evenly.
-
-    Raises:
-        UsageError: there is nothing left for those that come later.
+    Fine-tuning steps that name no epochs share, evenly, what those that do leave of the budget. The step itself refuses
+    more than that, so that a recipe that asks for too much is refused before its first fine-tuning.
     """
     if not isinstance(step, Descent):
         return ingredients.finetune_images
