@@ -58,7 +58,7 @@ def evaluate(
     engine: Annotated[str, typer.Option(help="Who attacks: bench, reference; bench-bf16 is not ranked.")] = "bench",
     trust: Annotated[bool, typer.Option("--trust", help="Let python: models and steps.py run their code.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an interrupted run left.")] = False,
-    batch_size: Annotated[str, typer.Option(help="Images attacked abreast: auto, or a number.")] = "auto",
+    batch_size: Annotated[str, typer.Option(help="Images in a pass: auto, or a number.")] = "auto",
     keep: Annotated[bool, typer.Option("--keep-adversarial", help="Keep the images that decided verdicts.")] = False,
     keep_in: Annotated[Path | None, typer.Option(help="Keep them here instead of beside the entry.")] = None,
     as_json: Json = False,

@@ -30,7 +30,7 @@ class Request:
         engine: who attacks: "bench", "bench-bf16" or "reference".
         fresh: whether to forget what an interrupted run left.
         keep: the folder to keep the adversarial images in that decided the verdicts; None to keep none.
-        batch_size: images attacked abreast, which changes no verdict; None for what suits the device.
+        batch_size: images in a pass of the attack, which changes no verdict; None for what suits the device.
     """
 
     recipe: Recipe

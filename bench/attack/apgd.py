@@ -1,6 +1,6 @@
 """APGD (Croce & Hein, 2020, arXiv 2003.01690): gradient ascent with momentum that halves its own step.
 
-On cross-entropy in one run, or on the targeted difference-of-logits ratio in one run for each target class.
+On cross-entropy in one lane, or on the targeted difference-of-logits ratio in one for each target class.
 """
 
 from __future__ import annotations
@@ -13,28 +13,29 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.attack import randomness
-from bench.attack.search import Answer, Arrivals, Move, Question, Seated, likeliest, overwrite, per_image, seat, unit
+from bench.attack.lanes import Laned
+from bench.attack.search import Answer, Arrivals, Move, Question, overwrite, per_image, unit
 from bench.attack.suites import Budget
 from bench.threat_model import ThreatModel
 
 Loss = Literal["ce", "scaled", "targeted"]
 RHO, MOMENTUM, FIRST_STEP = 0.75, 0.75, 2.0
 CLEAN, START = 0, 1
-"""The first moments of a slot: it asks about the image itself, then about the start of a run."""
+"""The first moments of a lane: it asks about the image itself, then about the start of the search."""
 
 
 @dataclass(kw_only=True)
-class _Slots:
-    """One row a slot; images are (S, C, H, W), the others (S,) unless they say."""
+class _Lanes:
+    """One row a lane; images are (L, C, H, W), the others (L,)."""
 
+    slot: Tensor
     images: Tensor
     labels: Tensor
     keys: Tensor
     low: Tensor  # the corners of the box around the image, under Linf
     high: Tensor
-    targets: Tensor  # (S, runs)
+    target: Tensor
     scale: Tensor  # what the logits are divided by
-    run: Tensor
     moment: Tensor  # CLEAN, START, then START + iterations done
     point: Tensor
     previous: Tensor
@@ -48,12 +49,12 @@ class _Slots:
     step_size: Tensor
 
 
-class Apgd(Seated[_Slots]):
-    """Searches for the point of highest loss within the ball, run after run.
+class Apgd(Laned[_Lanes]):
+    """Searches for the point of highest loss within the ball.
 
     Args:
-        loss: "ce", one run of cross-entropy; "scaled", the same of logits divided by the image's clean margin;
-            "targeted", one run of the targeted DLR loss for each target class.
+        loss: "ce", cross-entropy; "scaled", the same of logits divided by the image's clean margin; "targeted", the
+            targeted DLR loss, in a lane for each target class.
         threat: norm and eps.
         budget: iterations and targets.
         n_classes: K.
@@ -61,74 +62,58 @@ class Apgd(Seated[_Slots]):
 
     def __init__(self, *, loss: Loss, threat: ThreatModel, budget: Budget, n_classes: int) -> None:
         self.targeted, self.scaled = loss == "targeted", loss == "scaled"
+        super().__init__(min(budget.targets, n_classes - 1) if self.targeted else 1)
         self.linf, self.eps = threat.norm == "Linf", float(threat.eps)
-        self.n_classes = n_classes
-        self.runs = min(budget.targets, n_classes - 1) if self.targeted else 1
         self.iterations = budget.iterations
         self.periods = checkpoints(budget.iterations)
 
-    def seat(self, gone: Tensor, arrivals: Arrivals) -> None:
-        """Give free slots to new images."""
+    def enter(self, slots: Tensor, arrivals: Arrivals) -> _Lanes:
+        """Return lanes that ask about the images themselves, whose answer no search shall begin with."""
         x, n = arrivals.images, len(arrivals.images)
         self.periods = self.periods.to(x.device)
         zeros, count = x.new_zeros(n), torch.zeros_like(arrivals.labels)
         # The lower corner first: where both bounds are out of the box they must not cross.
         low, high = ((x - self.eps).clamp(0, 1), (x + self.eps).clamp(0, 1)) if self.linf else (x, x)
-        fresh = _Slots(
-            images=x, labels=arrivals.labels, keys=arrivals.keys, low=low, high=high, run=count, moment=count.clone(),
-            targets=count.view(-1, 1).repeat(1, self.runs), point=x.clone(), previous=x.clone(), best=x.clone(),
-            best_gradient=torch.zeros_like(x), best_loss=zeros, checked_loss=zeros.clone(), last_loss=zeros.clone(),
-            ups=count.clone(), halved=count.bool(), step_size=zeros.clone(), scale=torch.ones_like(zeros),
+        return _Lanes(
+            slot=slots, images=x, labels=arrivals.labels, keys=arrivals.keys, low=low, high=high, target=count,
+            scale=torch.ones_like(zeros), moment=torch.full_like(count, CLEAN), point=x, previous=x,
+            best=x.clone(), best_gradient=torch.zeros_like(x), best_loss=torch.full_like(zeros, torch.inf),
+            checked_loss=zeros, last_loss=zeros, ups=count.clone(), halved=count.bool(), step_size=zeros,
         )  # fmt: skip
-        self.state = seat(self.state, gone, fresh)
 
     def ask(self, *, room: int) -> Question:
-        """Ask about every slot's current point."""
-        s = self.slots
-        return Question(
-            points=s.point, slots=torch.arange(len(s.point), device=s.point.device), differentiate=s.moment != CLEAN
-        )
+        """Ask about every lane's current point."""
+        s = self.rows
+        return Question(points=s.point, slots=s.slot, differentiate=s.moment != CLEAN)
 
-    def loss(self, logits: Tensor, slots: Tensor) -> Tensor:
-        """Return cross-entropy, or the DLR towards the run's target; (R,)."""
-        s = self.slots
-        labels = s.labels[slots]
-        if not self.targeted:
-            if self.scaled:
-                logits = logits / s.scale[slots].to(logits.dtype).unsqueeze(1)
-            return functional.cross_entropy(logits, labels, reduction="none")
-        return targeted_dlr(logits, labels, s.targets[slots, s.run[slots]])
+    def loss(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Return cross-entropy, or the DLR towards the lane's target; (n,)."""
+        s = self.rows
+        if self.targeted:
+            return targeted_dlr(logits, s.labels[rows], s.target[rows])
+        if self.scaled:
+            logits = logits / s.scale[rows].to(logits.dtype).unsqueeze(1)
+        return functional.cross_entropy(logits, s.labels[rows], reduction="none")
 
     def tell(self, question: Question, answer: Answer) -> Move:
         """Keep the best point, halve the step at a checkpoint without progress, and climb."""
-        s = self.slots
-        clean, loss = s.moment == CLEAN, answer.loss
-        if clean.any() and self.targeted:
-            s.targets[clean] = likeliest(answer.logits[clean], self.runs)
-        if self.scaled and clean.any():
-            s.scale[clean] = margin(answer.logits[clean], s.labels[clean])
-        better = ~clean & (loss > s.best_loss)
+        s = self.rows
+        better = answer.loss > s.best_loss
         s.best = overwrite(s.best, better, s.point)
         s.best_gradient = overwrite(s.best_gradient, better, answer.gradient)
-        s.best_loss = torch.where(better, loss, s.best_loss)
-        ended = s.moment == START + self.iterations
-        point, gradient = self._checkpoint(loss, answer.gradient)
+        s.best_loss = torch.where(better, answer.loss, s.best_loss)
+        clean, ended = s.moment == CLEAN, s.moment == START + self.iterations
+        point, gradient = self._checkpoint(answer.loss, answer.gradient)
         s.point, s.previous = self._climb(point, gradient), point
-        s.moment += 1
-        offered = ended.nonzero().flatten()
-        offers = s.best[offered]
-        s.run += ended.long()
-        done = ended & (s.run == self.runs)
-        starting = ((ended & ~done) | clean).nonzero().flatten()
-        if len(starting):
-            self._start(starting)
+        s.moment = s.moment + 1
+        offered, offers, done = self.turn(clean, ended, s.best, answer.logits)
         return Move(
             claims=answer.wrong, counted=torch.ones_like(answer.wrong), offered=offered, offers=offers, done=done
         )
 
     def _checkpoint(self, loss: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Return where to climb from and along which gradient: back at the best point where the step was halved."""
-        s = self.slots
+        s = self.rows
         s.checked_loss = torch.where(s.moment == START, loss, s.checked_loss)
         iterating = s.moment > START
         s.ups += iterating & (loss > s.last_loss)
@@ -148,7 +133,7 @@ class Apgd(Seated[_Slots]):
 
     def _climb(self, point: Tensor, gradient: Tensor) -> Tensor:
         """Return the next point: a projected step along the gradient, averaged with the last movement."""
-        s = self.slots
+        s = self.rows
         step = per_image(s.step_size, point)
         # The first step of a run has no movement behind it.
         share = per_image(torch.where(s.moment == START, 1.0, MOMENTUM).to(point.dtype), point)
@@ -160,29 +145,29 @@ class Apgd(Seated[_Slots]):
 
     def _project(self, points: Tensor) -> Tensor:
         """Return the points within the threat model; they themselves are lost."""
-        s = self.slots
+        s = self.rows
         if self.linf:
             return points.clamp_(s.low, s.high)
         delta = points.sub_(s.images)
         size = per_image(delta.flatten(1).norm(dim=1), delta)
         return delta.div_(size + 1e-12).mul_(size.clamp_max(self.eps)).add_(s.images).clamp_(0, 1)
 
-    def _start(self, rows: Tensor) -> None:
-        """Begin a run from a random point on the ball's surface."""
-        s = self.slots
-        x = s.images[rows]
-        n = x[0].numel()
-        counter = s.run[rows].unsqueeze(1) * n + torch.arange(n, device=x.device)
+    def begin(self, lanes: _Lanes, logits: Tensor) -> _Lanes:
+        """Return lanes at random points on the surface of the ball."""
+        s, rank = lanes, torch.arange(len(logits), device=logits.device) % self.lanes
+        if self.scaled:
+            s.scale = margin(logits, s.labels)
+        pixels = s.images[0].numel()
+        counter = rank.unsqueeze(1) * pixels + torch.arange(pixels, device=logits.device)
         draw = randomness.uniform if self.linf else randomness.normal
-        noise = draw(s.keys[rows].unsqueeze(1), counter).view_as(x)
+        noise = draw(s.keys.unsqueeze(1), counter).view_as(s.images)
         noise = per_image_largest(2 * noise - 1) if self.linf else unit(noise)
-        start = (x + self.eps * noise).clamp_(0, 1)
-        s.previous = s.previous.clone()  # it may be the very points that the judge is about to see
-        s.point[rows], s.previous[rows], s.best[rows] = start, start, start
-        s.best_gradient[rows] = 0
-        s.best_loss[rows], s.last_loss[rows] = -torch.inf, 0.0
-        s.moment[rows], s.ups[rows], s.halved[rows] = START, 0, True
-        s.step_size[rows] = FIRST_STEP * self.eps
+        start = (s.images + self.eps * noise).clamp_(0, 1)
+        s.point, s.previous, s.best = start, start, start.clone()
+        s.best_loss = torch.full_like(s.best_loss, -torch.inf)
+        s.moment, s.ups = torch.full_like(s.moment, START), torch.zeros_like(s.ups)
+        s.halved, s.step_size = torch.ones_like(s.halved), torch.full_like(s.step_size, FIRST_STEP * self.eps)
+        return s
 
 
 def checkpoints(iterations: int) -> Tensor:

@@ -20,7 +20,7 @@ class Capacity:
     """How many images the device has shown itself able to hold; it only ever shrinks.
 
     Attributes:
-        most: images in one pass; None until memory ran out for the first time.
+        most: images in one pass; None until memory ran out for the first time, unless somebody wants no more.
     """
 
     most: int | None = None

@@ -34,8 +34,9 @@ APGD_LOSSES: dict[str, Loss] = {
     "apgd-ce": "ce", "apgd-t": "targeted", "transfer": "ce", "surrogate": "ce", "apgd-scaled": "scaled",
 }  # fmt: skip
 SAVE_EVERY_S, REPORT_EVERY_S = 2.0, 0.2
-MACS_IN_A_PASS, FEWEST, MOST, MOST_POINTS = 2**30, 16, 256, 1024
-"""Multiply-accumulates of a forward pass on a CPU, slots, and points; a pass of more was no faster per image."""
+MACS_IN_A_PASS, FEWEST, MOST, MOST_POINTS = 2**30, 18, 256, 2048
+"""Multiply-accumulates of a forward pass on a CPU, slots (at least two images for a search that aims at nine classes),
+and points; a pass of more was no faster per image."""
 VALUES_ON_DEVICE, FEWEST_ON_DEVICE, MOST_ON_DEVICE = 2**22, 64, 1024
 """Image values in a batch, and slots, on an accelerator."""
 
@@ -49,10 +50,10 @@ class BenchEngine:
         order of the images, or an interruption; up to the rounding with which a model answers batches of another size.
 
     Attributes:
-        slots: images attacked abreast (`--batch-size`); None takes what suits the device.
+        slots: points of a search in a pass, and images abreast at most; None takes what suits the device.
         budget: of each attack.
         work: where what was really computed is counted, in vain or not.
-        capacity: how many of those abreast go through a network in one pass; halved where memory runs out.
+        capacity: how many images go through a network in one pass; halved where memory runs out.
         low_precision: whether the search asks networks in bfloat16. The judge never does, so that nothing falls that
             would not fall in full precision; but a coarser search may miss what the protocol's finds.
     """
@@ -120,8 +121,8 @@ def suitable_room(trial: Trial) -> Room:
     """Return how many images to attack abreast: a rule, so that two runs of a command agree to the last bit.
 
     On a CPU so many that a pass does enough work to hide what each operation costs to start; more would only be more to
-    do again after an interruption, and where a network is so small that these are few for a pass, Square asks ahead. On
-    an accelerator many, and fewer in a pass where memory runs out.
+    do again after an interruption. Where a network is so small that these are few for a pass, Square asks ahead, and
+    APGD-T and FAB-T have lanes. On an accelerator many, and fewer in a pass where memory runs out.
     """
     image, _ = trial.batch([0])
     if trial.device.type != "cpu":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from bench.attack.capacity import Capacity
 from bench.attack.driver import BenchEngine
 from bench.attack.engine import Engine
 from bench.attack.reference import SHARD, ReferenceEngine
@@ -23,7 +24,7 @@ def new_engine(name: str, *, batch_size: int | None = None) -> Engine:
 
     Args:
         name: one of `ENGINES`.
-        batch_size: images attacked abreast; None lets the engine choose.
+        batch_size: images in a pass; None lets the engine choose.
 
     Raises:
         UsageError: there is none, or its protocol fixes the batch size.
@@ -38,4 +39,4 @@ def new_engine(name: str, *, batch_size: int | None = None) -> Engine:
             f"Expected --batch-size auto with --engine {name}, got {batch_size}: it draws random numbers for a whole "
             f"batch, so that its batches of {SHARD} are part of the protocol."
         )
-    return replace(engine, slots=batch_size)
+    return replace(engine, slots=batch_size, capacity=Capacity(most=batch_size))

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from bench.attack.hyperplane import to_hyperplane
-from bench.attack.search import Answer, Arrivals, Move, Question, Seated, choose, likeliest, seat
+from bench.attack.lanes import Laned
+from bench.attack.search import Answer, Arrivals, Move, Question, overwrite
 from bench.attack.suites import Budget
 from bench.threat_model import ThreatModel
 
@@ -16,24 +17,24 @@ ALPHA_MAX, ETA, BETA = 0.1, 1.05, 0.9
 
 
 @dataclass(kw_only=True)
-class _Slots:
-    """One row a slot; images are (S, C, H, W), the others (S,) unless they say."""
+class _Lanes:
+    """One row a lane; images are (L, C, H, W), the others (L,)."""
 
+    slot: Tensor
     images: Tensor
     labels: Tensor
-    clean: Tensor  # has yet to ask about the image itself
-    targets: Tensor  # (S, runs)
-    run: Tensor
+    clean: Tensor  # asks about the image itself
+    target: Tensor
     iteration: Tensor
     point: Tensor
     unknown: Tensor  # the point comes from a step: nobody knows yet on which side of the boundary it lies
     crossed: Tensor  # the step before led across the boundary; most do
-    nearest: Tensor  # adversarial point of this run
+    nearest: Tensor  # adversarial point of this lane
     distance: Tensor  # from the original to that
 
 
-class Fab(Seated[_Slots]):
-    """Searches for the nearest adversarial point, target class after target class.
+class Fab(Laned[_Lanes]):
+    """Searches for the nearest adversarial point, in a lane for each target class.
 
     A step needs the gradient at a point, and the class of the point it leads to. Where the last step did not cross the
     boundary the next will hardly, and the new point is asked for both at once; where it did, only for the class, since
@@ -46,69 +47,61 @@ class Fab(Seated[_Slots]):
     """
 
     def __init__(self, *, threat: ThreatModel, budget: Budget, n_classes: int) -> None:
+        super().__init__(min(budget.targets, n_classes - 1))
         self.threat, self.eps = threat, float(threat.eps)
-        self.iterations, self.runs = budget.iterations, min(budget.targets, n_classes - 1)
+        self.iterations = budget.iterations
 
-    def seat(self, gone: Tensor, arrivals: Arrivals) -> None:
-        """Give free slots to new images."""
+    def enter(self, slots: Tensor, arrivals: Arrivals) -> _Lanes:
+        """Return lanes that ask about the images themselves."""
         x, count = arrivals.images, torch.zeros_like(arrivals.labels)
-        fresh = _Slots(
-            images=x, labels=arrivals.labels, clean=~count.bool(), targets=count.view(-1, 1).repeat(1, self.runs),
-            run=count, iteration=count.clone(), point=x.clone(), unknown=count.bool(), crossed=~count.bool(),
-            nearest=x.clone(), distance=torch.full_like(x[:, 0, 0, 0], torch.inf),
+        return _Lanes(
+            slot=slots, images=x, labels=arrivals.labels, clean=~count.bool(), target=count, iteration=count.clone(),
+            point=x, unknown=count.bool(), crossed=~count.bool(), nearest=x.clone(),
+            distance=torch.full_like(x[:, 0, 0, 0], torch.inf),
         )  # fmt: skip
-        self.state = seat(self.state, gone, fresh)
 
     def ask(self, *, room: int) -> Question:
-        """Ask about every slot's point; for a gradient where a step is likely to start there."""
-        s = self.slots
+        """Ask about every lane's point; for a gradient where a step is likely to start there."""
+        s = self.rows
         idle = s.unknown & (s.crossed | (s.iteration == self.iterations - 1))
-        return Question(
-            points=s.point, slots=torch.arange(len(s.point), device=s.point.device), differentiate=~(s.clean | idle)
-        )
+        return Question(points=s.point, slots=s.slot, differentiate=~(s.clean | idle))
 
-    def loss(self, logits: Tensor, slots: Tensor) -> Tensor:
-        """Return z_t − z_y, (R,): 0 on the boundary between the true class and the target."""
-        s = self.slots
-        target = s.targets[slots, s.run[slots]].unsqueeze(1)
-        return (logits.gather(1, target) - logits.gather(1, s.labels[slots].unsqueeze(1))).squeeze(1)
+    def loss(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Return z_t − z_y, (n,): 0 on the boundary between the true class and the target."""
+        s = self.rows
+        target, label = s.target[rows].unsqueeze(1), s.labels[rows].unsqueeze(1)
+        return (logits.gather(1, target) - logits.gather(1, label)).squeeze(1)
 
     def tell(self, question: Question, answer: Answer) -> Move:
         """Remember the nearest adversarial point and step back from it, or step on towards the boundary."""
-        s = self.slots
-        clean, arrived = s.clean, s.unknown
-        if clean.any():
-            s.targets[clean] = likeliest(answer.logits[clean], self.runs)
-        crossed = arrived & answer.wrong
+        s = self.rows
+        crossed = s.unknown & answer.wrong
         distance = self.threat.size(s.point - s.images).flatten()
         closer = crossed & (distance < s.distance)
-        s.nearest, s.distance = choose(closer, s.point, s.nearest), torch.where(closer, distance, s.distance)
-        s.point = choose(crossed, s.images + (s.point - s.images) * BETA, s.point)
-        s.iteration += arrived
-        s.crossed = torch.where(arrived, crossed, s.crossed)
-        s.clean = torch.zeros_like(clean)
-        ended = arrived & (s.iteration == self.iterations)
+        s.nearest = overwrite(s.nearest, closer, s.point)
+        s.distance = torch.where(closer, distance, s.distance)
+        # A copy of the point: the question that asked about it is still to be judged.
+        s.point = overwrite(s.point.clone(), crossed, torch.lerp(s.images, s.point, BETA))
+        s.iteration += s.unknown
+        s.crossed = torch.where(s.unknown, crossed, s.crossed)
+        ended = s.unknown & (s.iteration == self.iterations)
         s.unknown = question.differentiate & ~crossed & ~ended
         stepping = s.unknown.nonzero().flatten()
         if len(stepping):
             s.point[stepping] = self._step(stepping, answer)
-        offered = ended.nonzero().flatten()
-        offers = s.nearest[offered]
-        s.run += ended.long()
-        if len(offered):
-            self._start(offered)
-        return Move(
-            # The image itself is within every ball.
-            claims=answer.wrong & (clean | (distance <= self.eps)),
-            counted=torch.ones_like(answer.wrong),
-            offered=offered,
-            offers=offers,
-            done=s.run == self.runs,
-        )
+        # The image itself is within every ball.
+        claims = answer.wrong & (s.clean | (distance <= self.eps))
+        offered, offers, done = self.turn(s.clean, ended, s.nearest, answer.logits)
+        return Move(claims=claims, counted=torch.ones_like(claims), offered=offered, offers=offers, done=done)
+
+    def begin(self, lanes: _Lanes, logits: Tensor) -> _Lanes:
+        """Return lanes that start from the image."""
+        lanes.clean = torch.zeros_like(lanes.clean)
+        return lanes
 
     def _step(self, rows: Tensor, answer: Answer) -> Tensor:
         """Return the next points: between the projections of point and original onto the linearised boundary."""
-        s = self.slots
+        s = self.rows
         point, original = s.point[rows], s.images[rows]
         normal = answer.gradient[rows].flatten(1)
         # The boundary is where the difference of the logits, as linear as it is here, becomes 0.
@@ -126,10 +119,3 @@ class Fab(Seated[_Slots]):
         alpha = (near / (near + far)).clamp_max(ALPHA_MAX)
         mixed: Tensor = (point + ETA * ahead) * (1 - alpha) + (original + ETA * home) * alpha
         return mixed.clamp_(0, 1)
-
-    def _start(self, rows: Tensor) -> None:
-        """Begin with the next target, from the original."""
-        s = self.slots
-        s.point[rows], s.nearest[rows] = s.images[rows], s.images[rows]
-        s.distance[rows], s.iteration[rows] = torch.inf, 0
-        s.unknown[rows], s.crossed[rows] = False, True

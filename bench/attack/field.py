@@ -54,10 +54,14 @@ class Means:
 
 
 class Room(NamedTuple):
-    """How many images are attacked abreast, and about how many points a search that has more of them may ask."""
+    """How many images are attacked abreast at most, and about how many points a search is to ask at once."""
 
     images: int
     points: int
+
+    def slots(self, lanes: int) -> int:
+        """Return how many images a search attacks abreast that asks about so many points of each."""
+        return min(self.images, max(1, self.points // lanes))
 
 
 class Through(NamedTuple):
@@ -70,9 +74,11 @@ class Through(NamedTuple):
 
 @dataclass(kw_only=True)
 class _Register:
-    """Who is in the slots, (S,), and what was seen of them, (S, len(SEEN))."""
+    """Who is in the slots, (S,), their images, (S, C, H, W), and what was seen of them, (S, len(SEEN))."""
 
     numbers: Tensor
+    images: Tensor
+    labels: Tensor
     seen: Tensor
 
 
@@ -103,7 +109,7 @@ class Field:
     @torch.no_grad()
     def admit(self, waiting: list[int]) -> None:
         """Take images from the end of `waiting` into the free slots; close the slots that nobody takes."""
-        vacant = self.room.images if self.register is None else len(self.gone)
+        vacant = self.room.slots(self.search.lanes) if self.register is None else len(self.gone)
         if not vacant:
             return
         entering = [waiting.pop() for _ in range(min(vacant, len(waiting)))]
@@ -111,7 +117,12 @@ class Field:
         numbers = torch.tensor(entering, dtype=torch.int64, device=self.trial.device)
         keys = randomness.keys(self.trial.seed, self.attack, numbers)
         self.search.seat(self.gone, Arrivals(images=images, labels=labels, keys=keys))
-        fresh = _Register(numbers=numbers, seen=numbers.new_zeros(len(numbers), len(SEEN)))
+        fresh = _Register(
+            numbers=numbers,
+            images=images.clone(),
+            labels=labels.clone(),
+            seen=numbers.new_zeros(len(numbers), len(SEEN)),
+        )
         self.register = seat(self.register, self.gone, fresh)
         self.gone = self.gone[:0]
 
@@ -141,7 +152,7 @@ class Field:
         claimed = claims.nonzero().flatten()
         slots = torch.cat([question.slots[claimed], move.offered])
         proposals = torch.cat([question.points[claimed], move.offers])
-        originals, labels = self.search.images[slots], self.search.labels[slots]
+        originals, labels = self.register.images[slots], self.register.labels[slots]
         standing, disagreed, shown = judge(
             self.trial.subject, proposals, originals, labels, self.trial.threat, capacity=self.means.capacity
         )
@@ -149,20 +160,23 @@ class Field:
         fallen[slots[~standing]] = True
         if self.trial.album is not None:
             self.trial.album.take(self.register.numbers[slots[~standing]], shown[~standing])
-        # Of two proposals of one slot the offer is written last: it is the one that a surviving image ends with.
-        tally = torch.stack([torch.ones_like(slots), disagreed.to(slots)], 1)
-        for part in (slice(0, len(claimed)), slice(len(claimed), None)):
-            self.register.seen[slots[part], _JUDGED:] = tally[part]
+        # Of several proposals of one slot the last is on record: it is the one that a surviving image ends with.
+        order = torch.arange(len(slots), device=slots.device)
+        last = torch.full_like(move.done, -1, dtype=torch.int64).scatter_reduce(0, slots, order, "amax")
+        ending = last[slots] == order
+        self.register.seen[slots[ending], _JUDGED] = 1
+        self.register.seen[slots[ending], _JUDGED + 1] = disagreed[ending].to(slots)
         if self.guide.foreign:  # an attack that knows the subject has paid for what it claims
-            self.register.seen[:, _FORWARD].index_add_(0, slots, tally[:, 0])
+            self.register.seen[:, _FORWARD].index_add_(0, slots, torch.ones_like(slots))
         return fallen
 
     def _answer(self, question: Question) -> tuple[Answer, Tensor]:
         """Return what the network asked says, and for each row what is counted, (R, len(SEEN))."""
+        assert self.register is not None
         points, wanted = question.points, question.differentiate
         both = wanted.nonzero().flatten()
         if 0 < len(both) == len(points):
-            logits, loss, gradient = self._differentiate(points, question.slots)
+            logits, loss, gradient = self._differentiate(points, both)
         elif not len(both):
             logits = self._classify(points)
             loss, gradient = logits.new_zeros(len(points)), logits.new_zeros(()).expand_as(points)
@@ -170,7 +184,7 @@ class Field:
             logits = points.new_zeros(len(points), self.trial.n_classes)
             loss, gradient = points.new_zeros(len(points)), torch.zeros_like(points)
             plain = (~wanted).nonzero().flatten()
-            logits[both], loss[both], gradient[both] = self._differentiate(points[both], question.slots[both])
+            logits[both], loss[both], gradient[both] = self._differentiate(points[both], both)
             logits[plain] = self._classify(points[plain])
         broken = ~logits.isfinite().all(1)
         counts = torch.zeros(len(points), len(SEEN), dtype=torch.int64, device=points.device)
@@ -183,7 +197,7 @@ class Field:
             counts[:, _GRADIENTS] = torch.stack([wanted, wanted & (largest <= VANISHED), wanted & ~finite], 1).long()
             if gradient.is_cuda or not finite.all():
                 gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
-        wrong = broken | (logits.argmax(1) != self.search.labels[question.slots])
+        wrong = broken | (logits.argmax(1) != self.register.labels[question.slots])
         return Answer(logits=logits, wrong=wrong, loss=loss, gradient=gradient), counts
 
     def _logits(self, points: Tensor) -> Tensor:
@@ -203,14 +217,14 @@ class Field:
         self.means.work.forward += len(points)
         return logits.to(points.dtype)
 
-    def _differentiate(self, points: Tensor, slots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits, the search's loss, and its gradient at the points."""
+    def _differentiate(self, points: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits, the search's loss, and its gradient at the points, which are rows of the question."""
 
         def ask(part: slice) -> tuple[Tensor, Tensor, Tensor]:
             some = points[part].detach().requires_grad_()
             with torch.enable_grad():
                 logits = self._logits(some)
-                loss = self.search.loss(logits, slots[part])
+                loss = self.search.loss(logits, rows[part])
                 # A network that cuts the graph has no gradient; the alarms will say so.
                 found = torch.autograd.grad(loss.sum(), some, allow_unused=True) if loss.requires_grad else (None,)
             gradient = torch.zeros_like(some) if found[0] is None else found[0]

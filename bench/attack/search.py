@@ -7,44 +7,12 @@ computes, counts and judges. So every slot may be at another iteration, and a fr
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 State = TypeVar("State")
-
-
-class Originals(Protocol):
-    """What every table of slots holds of the images in them."""
-
-    images: Tensor
-    labels: Tensor
-
-
-Table = TypeVar("Table", bound=Originals)
-
-
-class Seated(Generic[Table]):
-    """The part that all searches share: a table of slots, which is there as soon as somebody was seated."""
-
-    state: Table | None = None
-
-    @property
-    def slots(self) -> Table:
-        """The table."""
-        assert self.state is not None
-        return self.state
-
-    @property
-    def images(self) -> Tensor:
-        """The originals, (S, C, H, W)."""
-        return self.slots.images
-
-    @property
-    def labels(self) -> Tensor:
-        """Their classes, (S,)."""
-        return self.slots.labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,28 +82,24 @@ class Move:
 
 
 class Search(Protocol):
-    """An attack as a state machine, all slots abreast."""
+    """An attack as a state machine, all slots abreast.
 
-    @property
-    def images(self) -> Tensor:
-        """The originals in the slots, (S, C, H, W)."""
-        ...
+    Attributes:
+        lanes: points of a slot that the search cannot but ask about together, at most.
+    """
 
-    @property
-    def labels(self) -> Tensor:
-        """Their classes, (S,)."""
-        ...
+    lanes: int
 
     def seat(self, gone: Tensor, arrivals: Arrivals) -> None:
         """Give the slots `gone`, (m,) int64, to at most m arrivals, and close those that nobody takes."""
         ...
 
     def ask(self, *, room: int) -> Question:
-        """Return at most max(room, S) points; always at least one a slot, unless all its moves change nothing."""
+        """Return at most max(room, lanes × S) points; at least one a slot, unless all its moves change nothing."""
         ...
 
-    def loss(self, logits: Tensor, slots: Tensor) -> Tensor:
-        """Return what the search wants to grow, (R,), for logits (R, K)."""
+    def loss(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Return what the search wants to grow, (n,), for logits (n, K) of some rows of its question, (n,) int64."""
         ...
 
     def tell(self, question: Question, answer: Answer) -> Move:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.attack import randomness
-from bench.attack.search import Answer, Arrivals, Move, Question, Seated, choose, seat
+from bench.attack.search import Answer, Arrivals, Move, Question, choose, seat
 from bench.attack.squares_l2 import PatchesL2
 from bench.attack.squares_linf import PatchesLinf
 from bench.attack.suites import Budget
@@ -61,7 +61,7 @@ class _Slots:
     marks: Tensor
 
 
-class Square(Seated[_Slots]):
+class Square:
     """Changes a patch of the best point, and keeps the change when it brings the margin down.
 
     Queries whose patch changes nothing are passed over. With room in the batch a slot asks about several queries at
@@ -74,14 +74,23 @@ class Square(Seated[_Slots]):
         image_shape: (C, H, W).
     """
 
+    lanes = 1
+
     def __init__(self, *, threat: ThreatModel, budget: Budget, image_shape: tuple[int, int, int]) -> None:
+        self.state: _Slots | None = None
         self.queries = budget.queries
         linf = threat.norm == "Linf"
         self.sizes = patch_sizes(budget.queries, image_shape, linf=linf)
         patches = PatchesLinf if linf else PatchesL2
         self.patches: Patches = patches(float(threat.eps), image_shape, self.sizes.unique().tolist())
         self.ahead = self.sizes.new_zeros(0)
-        self.position = self.ahead
+        self.position = self.asked = self.ahead
+
+    @property
+    def slots(self) -> _Slots:
+        """The table."""
+        assert self.state is not None
+        return self.state
 
     def seat(self, gone: Tensor, arrivals: Arrivals) -> None:
         """Give free slots to new images."""
@@ -113,7 +122,7 @@ class Square(Seated[_Slots]):
         # Without a success the search goes on behind the last query asked, or behind the window where that held few.
         last = (window * chosen).amax(1) + 1
         self.ahead = torch.where(rank[:, -1] > each.squeeze(1), last, len(window)).clamp_max(self.queries - s.query)
-        self.position = position
+        self.position, self.asked = position, slots
         best, images = s.best[slots], s.images[slots]
         points = self.patches.paste(best, images, words[slots, position], sizes[slots, position])
         if points.is_cuda or not searching.all():
@@ -121,15 +130,15 @@ class Square(Seated[_Slots]):
             points = choose(moment == SEARCH, points, choose(moment == START, best, images))
         return Question(points=points, slots=slots, differentiate=torch.zeros_like(slots, dtype=torch.bool))
 
-    def loss(self, logits: Tensor, slots: Tensor) -> Tensor:
-        """Return minus the margin z_y − max of the others, (R,)."""
-        labels = self.slots.labels[slots].unsqueeze(1)
+    def loss(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Return minus the margin z_y − max of the others, (n,)."""
+        labels = self.slots.labels[self.asked[rows]].unsqueeze(1)
         return logits.scatter(1, labels, -torch.inf).amax(1) - logits.gather(1, labels).squeeze(1)
 
     def tell(self, question: Question, answer: Answer) -> Move:
         """Keep each slot's first success."""
         s, slots, position = self.slots, question.slots, self.position
-        margin = -self.loss(answer.logits, slots)
+        margin = -self.loss(answer.logits, torch.arange(len(slots), device=slots.device))
         never = self.queries
         searching = s.moment == SEARCH
         success = (margin < s.margin[slots]) & searching[slots]

@@ -1,5 +1,7 @@
 """Running out of memory changes the size of the passes, and nothing else."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from memory_journal import MemoryJournal
@@ -10,8 +12,10 @@ from bench.attack.capacity import Capacity, in_parts
 from bench.attack.driver import BenchEngine
 from bench.attack.engine import estimate_seconds, run_suite
 from bench.attack.engines import new_engine
+from bench.attack.probe import Record
 from bench.errors import MissingError, UsageError
 from bench.progress import silent
+from bench.verdicts import AUTOATTACK
 
 CPU_SAYS = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to"
 FULL = [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), RuntimeError(CPU_SAYS)]
@@ -94,3 +98,30 @@ def test_the_batch_size_goes_to_the_engine_and_not_into_its_name():
     assert new_engine("bench", batch_size=7).name == new_engine("bench").name
     with pytest.raises(UsageError, match="batches of 200 are part of the protocol"):
         new_engine("reference", batch_size=7)
+
+
+class Counting(Curved):
+    """Remembers how many images it was asked about at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = set()
+
+    def forward(self, images):
+        self.asked.add(len(images))
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("attack", AUTOATTACK)
+@pytest.mark.parametrize("size", [1, 4, 13])
+def test_no_pass_has_more_images_than_the_batch_size(attack, size):
+    """Not even where every image has a lane for each of five classes."""
+    found, asked = [], []
+    for engine in (new_engine("bench"), new_engine("bench", batch_size=size)):
+        model = Counting().requires_grad_(False)
+        some = trial(subject=whole(model))
+        parts = [*replace(engine, budget=replace(BRIEF, targets=5))(some, attack, [*range(14)], silent)]
+        found.append([{k: v for part, _ in parts for k, v in part.items()}, sum((r for _, r in parts), Record())])
+        asked.append(max(model.asked))
+    assert found[0] == found[1]
+    assert asked[1] <= size < asked[0]

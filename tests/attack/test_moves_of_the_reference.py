@@ -58,11 +58,11 @@ def ask(search):
     question = search.ask(room=len(IMAGES))
     points = question.points.detach().requires_grad_()
     logits = MODEL(points)
-    loss = search.loss(logits, question.slots)
+    loss = search.loss(logits, torch.arange(len(points)))
     (gradient,) = torch.autograd.grad(loss.sum(), points)
     answer = Answer(
         logits=logits.detach(),
-        wrong=logits.argmax(1) != search.labels[question.slots],
+        wrong=logits.argmax(1) != LABELS[question.slots],
         loss=loss.detach() * question.differentiate,
         gradient=gradient * question.differentiate.view(-1, 1, 1, 1),
     )
@@ -79,7 +79,7 @@ def test_apgd_climbs_as_the_reference_does(monkeypatch, norm, targeted):
     search = Apgd(loss=loss, threat=threat, budget=Budget(iterations=ITERATIONS, targets=1), n_classes=6)
     search.seat(torch.zeros(0, dtype=torch.int64), arrivals())
     ask(search)
-    start = search.slots.point.clone()
+    start = search.rows.point.clone()
     ours, move = [], None
     for _ in range(ITERATIONS + 1):
         question, _, move = ask(search)
@@ -121,11 +121,16 @@ def test_apgd_starts_on_the_surface_of_the_ball(norm):
         Arrivals(images=middle, labels=torch.zeros(40, dtype=torch.int64), keys=torch.arange(40)),
     )
     with torch.no_grad():
-        search._start(torch.arange(40))
-    delta = search.slots.point - middle
+        search.turn(*torch.tensor([True, False]).repeat(40, 1).T, middle, torch.zeros(40, 6))
+    delta = search.rows.point - middle
     assert torch.allclose(THREATS[norm].size(delta), torch.tensor(float(THREATS[norm].eps)), atol=1e-6)
     assert abs(delta.mean()) < 0.01
     assert len(delta.flatten(1).unique(dim=0)) == 40
+
+
+def lanes_of(search):
+    """Return (slot, target) of every lane that is open."""
+    return [*zip(search.rows.slot.tolist(), search.rows.target.tolist(), strict=True)]
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
@@ -133,13 +138,12 @@ def test_fab_walks_as_the_reference_does(norm):
     """To the same nearest points, target by target; neither draws anything."""
     search = Fab(threat=THREATS[norm], budget=Budget(iterations=30, targets=2), n_classes=6)
     search.seat(torch.zeros(0, dtype=torch.int64), arrivals())
+    ask(search)
     found = {}
-    while len(found) < 2 * len(IMAGES):
-        runs = search.slots.run.tolist()
+    while before := lanes_of(search):
         _, _, move = ask(search)
-        for slot, offer in zip(move.offered.tolist(), move.offers, strict=True):
-            found.setdefault((runs[slot], slot), offer)
-        search.slots.run.clamp_(max=1)  # who is done repeats the last target until all are
+        ended = [lane for lane in before if lane not in lanes_of(search)]
+        found |= dict(zip(ended, move.offers, strict=True))
 
     def single(images):
         return MODEL(images).float()
@@ -149,7 +153,8 @@ def test_fab_walks_as_the_reference_does(norm):
     for run in (0, 1):
         attack.target_class = 2 + run
         theirs = attack.attack_single_run(IMAGES.float(), LABELS, is_targeted=True)
-        ours = torch.stack([found[run, slot] for slot in range(len(IMAGES))]).float()
+        targets = likeliest(MODEL(IMAGES), 2)[:, run].tolist()
+        ours = torch.stack([found[lane] for lane in enumerate(targets)]).float()
         sizes = [threat.size(points - IMAGES.float()).flatten() for points in (ours, theirs)]
         assert torch.allclose(*sizes, rtol=2e-3, atol=1e-6)
         assert sizes[0].max() > 0

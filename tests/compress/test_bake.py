@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 from small_networks import SHAPE, subject
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from bench.compress.bake import bake, fold
 from bench.compress.fake_quant import BiasQuantizer, WeightQuantizer
@@ -115,3 +115,53 @@ def test_what_cannot_be_folded_stays(norm, unseen):
     with torch.no_grad():
         expected, found = traced(unseen), fold(traced)(unseen)
     assert (expected - found).norm() / expected.norm() < 1e-5
+
+
+class Flattened(nn.Module):
+    """A map that is flattened, and rectifiers before and after which somebody else reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.last = nn.Linear(4 * SHAPE[1] * SHAPE[2], 4)
+
+    def forward(self, images):
+        x = self.first(images)
+        y = (x.relu() + x).relu()
+        return self.last(self.second(y).relu().flatten(1))
+
+
+class Watched(fx.Interpreter):
+    """Keeps the gradient of every operation's outcome."""
+
+    def __init__(self, module) -> None:
+        super().__init__(module)
+        self.gradients = {}
+
+    def run_node(self, n):
+        outcome = super().run_node(n)
+        if outcome.requires_grad and n.op == "call_function":
+            outcome.register_hook(lambda gradient: self.gradients.__setitem__(n.name, gradient))
+        return outcome
+
+
+def test_gradients_of_a_flattened_map_lie_as_the_map_does(unseen):
+    torch.manual_seed(0)
+    network = trace(Flattened().eval().to(memory_format=torch.channels_last), SHAPE, torch.device("cpu"))
+    same_answers(network, unseen[:8])
+    laid = []
+    for model in (network, bake(network)):
+        watched = Watched(model)
+        answers(watched.run, unseen[:8].contiguous(memory_format=torch.channels_last))
+        maps = [gradient for gradient in watched.gradients.values() if gradient.dim() == 4]
+        assert len(maps) >= 4
+        laid.append([gradient.is_contiguous(memory_format=torch.channels_last) for gradient in maps])
+    assert not all(laid[0])
+    assert all(laid[1])
+
+
+def test_a_rectifier_overwrites_only_what_nobody_else_reads(unseen):
+    torch.manual_seed(0)
+    baked = bake(trace(Flattened().eval(), SHAPE, torch.device("cpu")))
+    relus = [str(node.target) for node in baked.graph.nodes if "relu" in str(node.target)]
+    assert relus == ["aten.relu.default", "aten.relu.default", "aten.relu_.default"]
