@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, WeightQuantizer
+from bench.compress.quicken import quicken
 from bench.compress.ranges import MinMax
-from bench.compress.trace import attribute, fold_batch_norm, operation
-
-LAYOUT = "_bench_layout"
-"""What a baked graph calls the module that lays out gradients; no network has one of this name."""
+from bench.compress.trace import attribute, fold_batch_norm
 
 
 def bake(model: nn.Module) -> nn.Module:
@@ -27,14 +24,10 @@ def bake(model: nn.Module) -> nn.Module:
     """
     baked = copy.deepcopy(model).eval().requires_grad_(False)
     if isinstance(baked, fx.GraphModule):
-        baked.add_submodule(LAYOUT, _Layout().eval())
         for node in list(baked.graph.nodes):
             if node.op == "call_module":
                 _store(baked, node)
-            elif operation(node) in {"flatten", "reshape"}:
-                _insert_layout(node)
-            elif operation(node) == "relu":
-                _rectify_in_place(node)
+        quicken(baked)
         baked.graph.eliminate_dead_code()
         baked.recompile()
     for module in baked.modules():
@@ -93,42 +86,3 @@ def _store(twin: fx.GraphModule, node: fx.Node) -> None:
     with twin.graph.inserting_before(node):
         node.replace_all_uses_with(twin.graph.get_attr(name))
     twin.graph.erase_node(node)
-
-
-class _Layout(nn.Module):
-    """Changes nothing; the gradient comes back as the images' values lie in memory.
-
-    Behind a flattened map it comes row by row. Where the map is channels-last, the rectifier before it would then go
-    through memory in two ways at once: a sixth of all the time that the digits network takes forward and backward.
-    """
-
-    def forward(self, maps: Tensor) -> Tensor:
-        laid: Tensor = _LaidGradient.apply(maps)
-        return laid
-
-
-class _LaidGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, maps: Tensor) -> Tensor:
-        ctx.channels_last = maps.dim() == 4 and maps.is_contiguous(memory_format=torch.channels_last)
-        return maps.view_as(maps)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient.contiguous(memory_format=torch.channels_last) if ctx.channels_last else gradient
-
-
-def _insert_layout(node: fx.Node) -> None:
-    maps = node.args[0]
-    assert isinstance(maps, fx.Node)
-    if maps.target != LAYOUT:
-        with node.graph.inserting_before(node):
-            node.replace_input_with(maps, node.graph.call_module(LAYOUT, (maps,)))
-
-
-def _rectify_in_place(node: fx.Node) -> None:
-    """Let a rectifier overwrite what only it reads, and what no gradient needs."""
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
-    if operation(source) in {"conv2d", "linear"} and len(source.users) == 1:
-        node.target = torch.ops.aten.relu_.default
