@@ -4,10 +4,10 @@
     python benchmarks/attack.py --model autoattack:resnet18 --track cifar10-linf-v1 --images 16
 
 Prints, for each model and engine: seconds (wall, and of the processor, whose ratio other programs disturb less), how
-many images survive, image-passes done in relation to those that the protocol needs (forward and backward passes until
-each image's fate is known), and the share of time spent inside the model. A process of its own, because the bench
-engine tells the C library to keep freed memory, which would help the reference, too. With several threads the reference
-has them inside each pass, and the bench engine a process for each, whose start counts.
+many images survive, image-passes done in relation to those that the bench engine's attacks are charged with (forward
+and backward passes until each image's fate is known), and the share of time spent inside the model. A process of its
+own, because the bench engine tells the C library to keep freed memory, which would help the reference, too. With
+several threads the reference has them inside each pass, and the bench engine a process for each, whose start counts.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Apgd(Laned[_Lanes]):
         self.periods = checkpoints(budget.iterations)
 
     def enter(self, slots: Tensor, arrivals: Arrivals) -> _Lanes:
-        """Return lanes that ask about the images themselves, whose answer no search shall begin with."""
+        """Return lanes that ask about the images themselves; nothing is better than their best loss, infinity."""
         x, n = arrivals.images, len(arrivals.images)
         self.periods = self.periods.to(x.device)
         zeros, count = x.new_zeros(n), torch.zeros_like(arrivals.labels)
@@ -135,7 +135,7 @@ class Apgd(Laned[_Lanes]):
         """Return the next point: a projected step along the gradient, averaged with the last movement."""
         s = self.rows
         step = per_image(s.step_size, point)
-        # The first step of a run has no movement behind it.
+        # The first step of a lane has no movement behind it.
         share = per_image(torch.where(s.moment == START, 1.0, MOMENTUM).to(point.dtype), point)
         # Few passes over the images, and in place: on a small network they are what costs.
         direction = gradient.sign() if self.linf else unit(gradient)

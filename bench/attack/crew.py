@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bench.attack.capacity import Capacity
 from bench.attack.driver import BenchEngine
 from bench.attack.hand import Part, Ready, Share, send
 from bench.attack.probe import Record
@@ -173,9 +174,12 @@ class Crew:
     def _hire(self, trial: Trial) -> None:
         """Start the processes, once: as many as there is memory for, none where the networks cannot travel."""
         self.begun = True
-        slots = None if self.engine.slots is None else max(1, self.engine.slots // self.wanted)
+        engine = self.engine
+        if engine.slots is not None:
+            slots = max(1, engine.slots // self.wanted)
+            engine = replace(engine, slots=slots, capacity=Capacity(most=slots))
         try:
-            orders = pickle.dumps(replace(trial, album=None, engine=replace(self.engine, slots=slots)))
+            orders = pickle.dumps(replace(trial, album=None, engine=engine))
             n = min(self.wanted, free_memory() // (BYTES_A_HAND + len(orders)))
             started = [self.contracts.enter_context(_hired()) for _ in range(n)]
         except Exception:  # a network may refuse to be pickled in any way

@@ -50,7 +50,7 @@ class BenchEngine:
         order of the images, or an interruption; up to the rounding with which a model answers batches of another size.
 
     Attributes:
-        slots: points of a search in a pass, and images abreast at most; None takes what suits the device.
+        slots: points that a search asks about at once, as far as one image has no more lanes; None takes what suits.
         budget: of each attack.
         work: where what was really computed is counted, in vain or not.
         capacity: how many images go through a network in one pass; halved where memory runs out.
@@ -121,8 +121,8 @@ def suitable_room(trial: Trial) -> Room:
     """Return how many images to attack abreast: a rule, so that two runs of a command agree to the last bit.
 
     On a CPU so many that a pass does enough work to hide what each operation costs to start; more would only be more to
-    do again after an interruption. So there are half as many images as points, or fewer: Square asks ahead, APGD-T and
-    FAB-T have lanes. On an accelerator many, and fewer in a pass where memory runs out.
+    do again after an interruption. So where there is room for many points they belong to half as many images, or fewer:
+    Square asks ahead, APGD-T and FAB-T have lanes. On an accelerator many, and fewer in a pass where memory runs out.
     """
     image, _ = trial.batch([0])
     if trial.device.type != "cpu":

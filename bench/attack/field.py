@@ -117,7 +117,7 @@ class Field:
         numbers = torch.tensor(entering, dtype=torch.int64, device=self.trial.device)
         keys = randomness.keys(self.trial.seed, self.attack, numbers)
         self.search.seat(self.gone, Arrivals(images=images, labels=labels, keys=keys))
-        fresh = _Register(
+        fresh = _Register(  # copies of its own: it writes in place, and the search may hold the arrivals themselves
             numbers=numbers,
             images=images.clone(),
             labels=labels.clone(),

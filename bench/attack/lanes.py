@@ -1,7 +1,8 @@
 """Searches that aim at several classes aim at all of them side by side: an image in a slot has a lane for each class.
 
-One class after another would do as well, and takes as many passes; but on a small network a pass of the hundred images
-that still stand takes hardly less time than one of the thousand that their classes make of them.
+One class after another would take as many passes for an image that survives, and more or fewer for one that falls; but
+on a small network a pass of the hundred images that still stand takes hardly less time than one of the thousand that
+their classes make of them. Few fall here: APGD on cross-entropy comes first.
 """
 
 from __future__ import annotations

@@ -69,8 +69,8 @@ class Move:
     Attributes:
         claims: (R,) bool, points of the question that lie within the ball and fool the model.
         counted: (R,) bool, points that the attack's budget pays for; others were asked in vain.
-        offered: (m,) int64, slots at the end of a run.
-        offers: (m, C, H, W), the strongest points of those runs: a deployed model weaker than its twin falls there.
+        offered: (m,) int64, slots at the end of a search, once for each lane that ends.
+        offers: (m, C, H, W), the strongest points of those lanes: a deployed model weaker than its twin falls there.
         done: (S,) bool, slots whose budget is spent.
     """
 

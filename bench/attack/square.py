@@ -131,14 +131,13 @@ class Square:
         return Question(points=points, slots=slots, differentiate=torch.zeros_like(slots, dtype=torch.bool))
 
     def loss(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """Return minus the margin z_y − max of the others, (n,)."""
-        labels = self.slots.labels[self.asked[rows]].unsqueeze(1)
-        return logits.scatter(1, labels, -torch.inf).amax(1) - logits.gather(1, labels).squeeze(1)
+        """Return minus the margin, (n,)."""
+        return -self._margin(logits, self.asked[rows])
 
     def tell(self, question: Question, answer: Answer) -> Move:
         """Keep each slot's first success."""
         s, slots, position = self.slots, question.slots, self.position
-        margin = -self.loss(answer.logits, torch.arange(len(slots), device=slots.device))
+        margin = self._margin(answer.logits, slots)
         never = self.queries
         searching = s.moment == SEARCH
         success = (margin < s.margin[slots]) & searching[slots]
@@ -158,6 +157,11 @@ class Square:
         done = s.query >= self.queries
         offered = done.nonzero().flatten()
         return Move(claims=answer.wrong & counted, counted=counted, offered=offered, offers=s.best[offered], done=done)
+
+    def _margin(self, logits: Tensor, slots: Tensor) -> Tensor:
+        """Return z_y − max of the others, (n,)."""
+        labels = self.slots.labels[slots].unsqueeze(1)
+        return logits.gather(1, labels).squeeze(1) - logits.scatter(1, labels, -torch.inf).amax(1)
 
     def _words(self, keys: Tensor, number: Tensor) -> Tensor:
         """Return the random words of queries, (…, draws)."""

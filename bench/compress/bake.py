@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, WeightQuantizer
 from bench.compress.quicken import quicken
 from bench.compress.ranges import MinMax
-from bench.compress.trace import attribute, fold_batch_norm
+from bench.compress.trace import attribute, fold_batch_norm, free_name
 
 
 def bake(model: nn.Module) -> nn.Module:
@@ -80,7 +80,7 @@ def _store(twin: fx.GraphModule, node: fx.Node) -> None:
     if not isinstance(quantizer, WeightQuantizer | BiasQuantizer) or any(s.op != "get_attr" for s in sources):
         return
     values: list[Tensor] = [attribute(twin, str(source.target)) for source in sources]
-    name = f"baked_{node.name}"
+    name = free_name(twin, f"baked_{node.name}")
     with torch.no_grad():
         twin.register_buffer(name, quantizer(*values))
     with twin.graph.inserting_before(node):

@@ -7,10 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from bench.compress.trace import operation
-
-LAYOUT = "_bench_layout"
-"""What the graph calls the module that lays out gradients; no network has one of this name."""
+from bench.compress.trace import free_name, operation
 
 
 def quicken(baked: fx.GraphModule) -> None:
@@ -19,13 +16,11 @@ def quicken(baked: fx.GraphModule) -> None:
     Guarantees:
         The same logits and the same input gradients, bit for bit.
     """
-    baked.add_submodule(LAYOUT, LaidGradient().eval())
     for node in list(baked.graph.nodes):
-        match operation(node):
-            case "flatten" | "reshape":
-                _lay_gradient(node)
-            case "relu":
-                _rectify_in_place(node)
+        if operation(node) in {"flatten", "reshape"}:
+            _lay_gradient(baked, node)
+        elif node.target is torch.ops.aten.relu.default:
+            _rectify_in_place(node)
 
 
 class LaidGradient(nn.Module):
@@ -52,17 +47,34 @@ class _Laid(torch.autograd.Function):
         return gradient.contiguous(memory_format=torch.channels_last) if ctx.channels_last else gradient
 
 
-def _lay_gradient(node: fx.Node) -> None:
-    maps = node.args[0]
-    assert isinstance(maps, fx.Node)
-    if maps.target != LAYOUT:
-        with node.graph.inserting_before(node):
-            node.replace_input_with(maps, node.graph.call_module(LAYOUT, (maps,)))
+def _lay_gradient(baked: fx.GraphModule, node: fx.Node) -> None:
+    """Lay out the gradient of a flattened map that comes from a rectified convolution, perhaps through quantisers.
+
+    What comes from elsewhere may add up its gradient in an order that depends on the layout.
+    """
+    if not (maps := _first(node)):
+        return
+    source: fx.Node | None = maps
+    while source and source.op == "call_module":
+        if isinstance(baked.get_submodule(str(source.target)), LaidGradient):
+            return  # baked before
+        source = _first(source)
+    rectified = _first(source) if source and operation(source) in {"relu", "relu_"} else None
+    if not rectified or operation(rectified) != "conv2d":
+        return
+    name = free_name(baked, "laid_gradient")
+    baked.add_submodule(name, LaidGradient().eval())
+    with node.graph.inserting_before(node):
+        node.replace_input_with(maps, node.graph.call_module(name, (maps,)))
 
 
 def _rectify_in_place(node: fx.Node) -> None:
     """Let a rectifier overwrite what only it reads, and what no gradient needs."""
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
-    if operation(source) in {"conv2d", "linear"} and len(source.users) == 1:
+    source = _first(node)
+    if source and operation(source) in {"conv2d", "linear"} and len(source.users) == 1:
         node.target = torch.ops.aten.relu_.default
+
+
+def _first(node: fx.Node) -> fx.Node | None:
+    """Return the node's first input, if that is another node."""
+    return node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None

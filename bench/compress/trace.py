@@ -25,6 +25,13 @@ def operation(node: fx.Node) -> str:
     return name.split(".")[1] if name.startswith("aten.") else name
 
 
+def free_name(module: nn.Module, wanted: str) -> str:
+    """Return the name, longer by as many underscores as it takes for the module to have nothing that is called so."""
+    while hasattr(module, wanted):
+        wanted += "_"
+    return wanted
+
+
 def attribute(module: nn.Module, path: str) -> Any:
     """Return what a dotted path names inside a module."""
     return reduce(getattr, path.split("."), module)

@@ -6,7 +6,7 @@ from small_networks import SHAPE, subject
 from torch import Tensor, fx, nn
 
 from bench.compress.bake import bake, fold
-from bench.compress.fake_quant import BiasQuantizer, WeightQuantizer
+from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, WeightQuantizer
 from bench.compress.prune_channels import PruneChannels
 from bench.compress.quantize import Quantize
 from bench.compress.trace import trace
@@ -165,3 +165,36 @@ def test_a_rectifier_overwrites_only_what_nobody_else_reads(unseen):
     baked = bake(trace(Flattened().eval(), SHAPE, torch.device("cpu")))
     relus = [str(node.target) for node in baked.graph.nodes if "relu" in str(node.target)]
     assert relus == ["aten.relu.default", "aten.relu.default", "aten.relu_.default"]
+
+
+@pytest.mark.parametrize("between", [nn.GELU(), nn.SiLU(), nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4)), nn.ReLU()])
+def test_whatever_is_flattened_the_gradient_is_the_same_to_the_last_bit(between, unseen):
+    torch.manual_seed(0)
+    last = nn.Linear(4 * SHAPE[1] * SHAPE[2], 4)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), between, nn.Flatten(), last).eval()
+    network = network.to(memory_format=torch.channels_last)
+    same_answers(trace(network, SHAPE, torch.device("cpu"), fold=False), unseen[:6])
+
+
+def test_names_that_baking_would_give_may_be_taken(conv, ingredients, unseen):
+    """A sealed network may come from anybody."""
+    twin = Quantize(weight_bits=4, activation_bits=2)(conv, ingredients()).twin
+    for node in list(twin.graph.nodes):
+        if node.op == "call_module" and isinstance(twin.get_submodule(node.target), ActivationQuantizer):
+            twin.add_submodule("laid_gradient", twin.get_submodule(node.target))
+            node.target = "laid_gradient"
+        if node.op == "call_module" and isinstance(twin.get_submodule(node.target), WeightQuantizer):
+            twin.register_buffer(f"baked_{node.name}", torch.ones(1))
+    twin.recompile()
+    same_answers(twin, unseen[:8])
+
+
+def test_an_operation_may_have_its_input_by_name(unseen):
+    torch.manual_seed(0)
+    network = trace(Flattened().eval(), SHAPE, torch.device("cpu"))
+    for node in network.graph.nodes:
+        if "relu" in str(node.target) or "flatten" in str(node.target):
+            first, *rest = node.args
+            node.args, node.kwargs = (), {"self": first} | dict(zip(("start_dim",), rest, strict=True) if rest else ())
+    network.recompile()
+    same_answers(network, unseen[:8])
