@@ -34,9 +34,9 @@ APGD_LOSSES: dict[str, Loss] = {
     "apgd-ce": "ce", "apgd-t": "targeted", "transfer": "ce", "surrogate": "ce", "apgd-scaled": "scaled",
 }  # fmt: skip
 SAVE_EVERY_S, REPORT_EVERY_S = 2.0, 0.2
-MACS_IN_A_PASS, FEWEST, MOST, MOST_POINTS = 2**31, 18, 256, 2048
-"""Multiply-accumulates of a forward pass on a CPU, its points at least (two images for a search that aims at nine
-classes), images, and points at most; a pass of more was no faster per image."""
+MACS_IN_A_PASS, FEWEST, MOST, MOST_POINTS = 2**30, 16, 256, 1024
+"""Multiply-accumulates of a forward pass on a CPU, its points at least, images, and points at most; a pass of more was
+no faster per image."""
 VALUES_ON_DEVICE, FEWEST_ON_DEVICE, MOST_ON_DEVICE = 2**22, 64, 1024
 """Image values in a batch, and slots, on an accelerator."""
 
@@ -75,7 +75,7 @@ class BenchEngine:
         """Yield, every now and then, image → survived and what was seen of these images."""
         keep_freed_memory()
         search = new_search(attack, trial, self.budget)
-        room = Room(images=self.slots, points=self.slots) if self.slots else suitable_room(trial)
+        room = Room(self.slots, self.slots, self.slots) if self.slots else suitable_room(trial)
         means = Means(work=self.work, capacity=self.capacity, low_precision=self.low_precision)
         slots = Field(trial, attack, search, room=room, means=means)
         waiting, tally = images[::-1], _Tally(total=len(images), each=passes(attack, trial.n_classes).total)
@@ -121,16 +121,18 @@ def suitable_room(trial: Trial) -> Room:
     """Return how many images to attack abreast: a rule, so that two runs of a command agree to the last bit.
 
     On a CPU so many that a pass does enough work to hide what each operation costs to start; more would only be more to
-    do again after an interruption. So where there is room for many points they belong to half as many images, or fewer:
-    Square asks ahead, APGD-T and FAB-T have lanes. On an accelerator many, and fewer in a pass where memory runs out.
+    do again after an interruption. Where these are few for a pass, Square asks ahead, and APGD-T and FAB-T have lanes.
+    On an accelerator many, and fewer in a pass where memory runs out.
     """
     image, _ = trial.batch([0])
     if trial.device.type != "cpu":
         most = max(FEWEST_ON_DEVICE, min(VALUES_ON_DEVICE // image.numel() // 16 * 16, MOST_ON_DEVICE))
-        return Room(images=most, points=most)
+        return Room(most, most, most)
     macs, _ = macs_during(lambda: trial.subject.twin(image))
-    fitting = MACS_IN_A_PASS // max(macs, 1) // 16 * 16
-    return Room(images=max(FEWEST, min(fitting // 2, MOST)), points=max(FEWEST, min(fitting, MOST_POINTS)))
+    fitting = max(FEWEST, MACS_IN_A_PASS // max(macs, 1) // 16 * 16)
+    points = min(fitting, MOST_POINTS)
+    # Twice as many lanes still gain a twentieth; of twice as many queries ahead more are in vain.
+    return Room(images=min(fitting, MOST), points=points, lanes=2 * points)
 
 
 def new_search(attack: str, trial: Trial, budget: Budget) -> Search:

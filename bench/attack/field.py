@@ -54,14 +54,21 @@ class Means:
 
 
 class Room(NamedTuple):
-    """How many images are attacked abreast at most, and about how many points a search is to ask at once."""
+    """How many images are attacked abreast at most, and how many points of theirs a search is to ask about at once.
+
+    Attributes:
+        images: abreast.
+        points: where some may be asked in vain.
+        lanes: none of which is.
+    """
 
     images: int
     points: int
+    lanes: int
 
     def slots(self, lanes: int) -> int:
-        """Return how many images a search attacks abreast that asks about so many points of each."""
-        return min(self.images, max(1, self.points // lanes))
+        """Return how many images a search attacks abreast that has so many lanes for each."""
+        return min(self.images, max(1, self.lanes // lanes))
 
 
 class Through(NamedTuple):
