@@ -50,7 +50,8 @@ class BenchEngine:
         order of the images, or an interruption; up to the rounding with which a model answers batches of another size.
 
     Attributes:
-        slots: points that a search asks about at once, as far as one image has no more lanes; None takes what suits.
+        slots: images abreast at most, and points asked about at once unless one image has more lanes; None takes what
+            suits the device. What goes through a network together is for `capacity` to say.
         budget: of each attack.
         work: where what was really computed is counted, in vain or not.
         capacity: how many images go through a network in one pass; halved where memory runs out.

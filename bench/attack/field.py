@@ -66,9 +66,9 @@ class Room(NamedTuple):
     points: int
     lanes: int
 
-    def slots(self, lanes: int) -> int:
+    def slots(self, each: int) -> int:
         """Return how many images a search attacks abreast that has so many lanes for each."""
-        return min(self.images, max(1, self.lanes // lanes))
+        return min(self.images, max(1, self.lanes // each))
 
 
 class Through(NamedTuple):

@@ -81,10 +81,9 @@ class Laned(ABC, Generic[Table]):
         Returns:
             A move's `offered`, `offers` and `done`.
         """
-        done = torch.zeros(self.size, dtype=torch.bool, device=ended.device)
         over = clean | ended
         if not over.any():
-            return self.rows.slot[:0], points[:0], done
+            return self.rows.slot[:0], points[:0], torch.zeros(self.size, dtype=torch.bool, device=over.device)
         offered, kept = self.rows.slot[ended], take(self.rows, (~over).nonzero().flatten())
         branching = clean.nonzero().flatten().repeat_interleave(self.lanes)
         if len(branching):
@@ -92,7 +91,7 @@ class Laned(ABC, Generic[Table]):
             begun.target = likeliest(logits[clean], self.lanes).flatten()
             kept = join(kept, self.begin(begun, logits[branching]))
         self.table = kept
-        done = ~done.index_fill(0, kept.slot, True)
+        done = torch.ones(self.size, dtype=torch.bool, device=over.device).index_fill(0, kept.slot, False)
         return offered, points[ended], done
 
 
