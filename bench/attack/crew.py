@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from bench.attack.capacity import Capacity
-from bench.attack.driver import BenchEngine
+from bench.attack.driver import BenchEngine, suitable_room
+from bench.attack.field import Room
 from bench.attack.hand import Part, Ready, Share, send
 from bench.attack.probe import Record
 from bench.attack.suites import passes
@@ -120,6 +121,7 @@ class Crew:
         pace: seconds that an image takes for one pass.
         contracts: ends them.
         begun: whether an attack was long enough to start them.
+        room: how much each attacks abreast; known once they are there.
         hands: the connections to them; those that died are taken out.
     """
 
@@ -128,6 +130,7 @@ class Crew:
     pace: float
     contracts: ExitStack
     begun: bool = False
+    room: Room | None = None
     hands: list[Connection] = field(default_factory=list)
 
     @property
@@ -150,7 +153,8 @@ class Crew:
         open_images, progress = set(images), dict[Connection, Event]()
         for hand, share in shares.items():
             threads = self.wanted // n
-            self._tell(hand, Share(attack=attack, images=share, threads=threads, keep=trial.album is not None))
+            keep = trial.album is not None
+            self._tell(hand, Share(attack=attack, images=share, threads=threads, room=self.room, keep=keep))
         busy = [hand for hand in shares if hand in self.hands]
         while busy:
             speaking = wait(busy)
@@ -174,17 +178,19 @@ class Crew:
     def _hire(self, trial: Trial) -> None:
         """Start the processes, once: as many as there is memory for, none where the networks cannot travel."""
         self.begun = True
-        engine = self.engine
-        if engine.slots is not None:
-            slots = max(1, engine.slots // self.wanted)
-            engine = replace(engine, slots=slots, capacity=Capacity(most=slots))
+        engine, room = self.engine, self.engine.room
+        if room is not None:
+            room = Room.of(max(1, room.images // self.wanted))
+            engine = replace(engine, room=room, capacity=Capacity(most=room.images))
         try:
             orders = pickle.dumps(replace(trial, album=None, engine=engine))
             n = min(self.wanted, free_memory() // (BYTES_A_HAND + len(orders)))
             started = [self.contracts.enter_context(_hired()) for _ in range(n)]
         except Exception:  # a network may refuse to be pickled in any way
             return
-        for hand in started:  # all have begun: none waits until the one before has imported what it needs
+        # While they import what they need: counting operations takes the first time a second, which each would pay.
+        self.room = room or suitable_room(trial)
+        for hand in started:  # all have begun: none waits until the one before is ready
             with suppress(OSError):
                 hand.send_bytes(orders)
         self.hands = [hand for hand in started if isinstance(_heard(hand), Ready)]

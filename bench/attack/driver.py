@@ -50,8 +50,8 @@ class BenchEngine:
         order of the images, or an interruption; up to the rounding with which a model answers batches of another size.
 
     Attributes:
-        slots: images abreast at most, and points asked about at once unless one image has more lanes; None takes what
-            suits the device. What goes through a network together is for `capacity` to say.
+        room: how much is attacked abreast, at least one image with all of its lanes; None takes what suits the device.
+            What goes through a network together is for `capacity` to say.
         budget: of each attack.
         work: where what was really computed is counted, in vain or not.
         capacity: how many images go through a network in one pass; halved where memory runs out.
@@ -59,7 +59,7 @@ class BenchEngine:
             would not fall in full precision; but a coarser search may miss what the protocol's finds.
     """
 
-    slots: int | None = None
+    room: Room | None = None
     budget: Budget = STANDARD
     work: Work = field(default_factory=Work)
     capacity: Capacity = field(default_factory=Capacity)
@@ -76,7 +76,7 @@ class BenchEngine:
         """Yield, every now and then, image → survived and what was seen of these images."""
         keep_freed_memory()
         search = new_search(attack, trial, self.budget)
-        room = Room(self.slots, self.slots, self.slots) if self.slots else suitable_room(trial)
+        room = self.room or suitable_room(trial)
         means = Means(work=self.work, capacity=self.capacity, low_precision=self.low_precision)
         slots = Field(trial, attack, search, room=room, means=means)
         waiting, tally = images[::-1], _Tally(total=len(images), each=passes(attack, trial.n_classes).total)
@@ -128,7 +128,7 @@ def suitable_room(trial: Trial) -> Room:
     image, _ = trial.batch([0])
     if trial.device.type != "cpu":
         most = max(FEWEST_ON_DEVICE, min(VALUES_ON_DEVICE // image.numel() // 16 * 16, MOST_ON_DEVICE))
-        return Room(most, most, most)
+        return Room.of(most)
     macs, _ = macs_during(lambda: trial.subject.twin(image))
     fitting = max(FEWEST, MACS_IN_A_PASS // max(macs, 1) // 16 * 16)
     points = min(fitting, MOST_POINTS)

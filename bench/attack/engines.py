@@ -8,6 +8,7 @@ from dataclasses import replace
 from bench.attack.capacity import Capacity
 from bench.attack.driver import BenchEngine
 from bench.attack.engine import Engine
+from bench.attack.field import Room
 from bench.attack.reference import SHARD, ReferenceEngine
 from bench.errors import UsageError
 from bench.registry import did_you_mean
@@ -39,4 +40,4 @@ def new_engine(name: str, *, batch_size: int | None = None) -> Engine:
             f"Expected --batch-size auto with --engine {name}, got {batch_size}: it draws random numbers for a whole "
             f"batch, so that its batches of {SHARD} are part of the protocol."
         )
-    return replace(engine, slots=batch_size, capacity=Capacity(most=batch_size))
+    return replace(engine, room=Room.of(batch_size), capacity=Capacity(most=batch_size))

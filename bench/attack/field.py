@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -65,6 +65,11 @@ class Room(NamedTuple):
     images: int
     points: int
     lanes: int
+
+    @classmethod
+    def of(cls, n: int) -> Self:
+        """Return room for n of whatever it is."""
+        return cls(images=n, points=n, lanes=n)
 
     def slots(self, each: int) -> int:
         """Return how many images a search attacks abreast that has so many lanes for each."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bench.attack.driver import BenchEngine
-from bench.attack.field import Work
+from bench.attack.field import Room, Work
 from bench.attack.suites import passes
 from bench.progress import Event
 
@@ -35,12 +35,14 @@ class Share:
         attack: its key.
         images: the numbers of its images.
         threads: that it may have inside a pass.
+        room: how much it attacks abreast.
         keep: whether the images that fooled are wanted.
     """
 
     attack: str
     images: list[int]
     threads: int
+    room: Room | None
     keep: bool
 
 
@@ -111,7 +113,7 @@ def _attack(trial: Trial, share: Share, wire: Connection) -> Iterator[Part]:
     def report(event: Event) -> None:
         send(wire, event)
 
-    for outcomes, record in replace(engine, work=work)(trial, share.attack, share.images, report):
+    for outcomes, record in replace(engine, work=work, room=share.room)(trial, share.attack, share.images, report):
         yield Part(outcomes=outcomes, record=record, work=replace(work), kept=pocket.held)
         pocket.held, work.forward, work.backward, work.seconds = [], 0, 0, 0.0
         fallen += list(outcomes.values()).count(False)

@@ -17,7 +17,8 @@ def bake(model: nn.Module) -> nn.Module:
     """Return a copy for inference and input gradients only: weights rounded once, and none that asks for a gradient.
 
     Guarantees:
-        The same logits and the same input gradients as the model it was made from, bit for bit.
+        The same logits and the same input gradients as the model it was made from, bit for bit; but a linear layer
+        that reads a flattened channels-last map adds up its products in another order.
 
     Args:
         model: a twin, or any float model.

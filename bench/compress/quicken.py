@@ -2,70 +2,68 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor, fx, nn
+from torch import fx
 
-from bench.compress.trace import free_name, operation
+from bench.compress.fake_quant import ActivationQuantizer
+from bench.compress.trace import attribute, free_name, operation
+from bench.compress.twin import MOVES
+
+_CHANNELS_STAY = {"relu", "relu_", "relu6", "hardtanh", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"}
 
 
 def quicken(baked: fx.GraphModule) -> None:
     """Rewrite, in place, what takes more memory traffic than it needs.
 
     Guarantees:
-        The same logits and the same input gradients, bit for bit.
+        The same logits and the same input gradients, bit for bit; but a linear layer that reads a flattened
+        channels-last map adds up its products in another order.
     """
     for node in list(baked.graph.nodes):
-        if operation(node) in {"flatten", "reshape"}:
-            _lay_gradient(baked, node)
+        if _is_quantizer(baked, node):
+            _quantize_once(baked, node)
+        elif operation(node) == "linear":
+            _read_as_it_lies(baked, node)
         elif node.target is torch.ops.aten.relu.default:
             _rectify_in_place(node)
 
 
-class LaidGradient(nn.Module):
-    """Changes nothing; the gradient comes back as the map's values lie in memory.
+def _quantize_once(baked: fx.GraphModule, node: fx.Node) -> None:
+    """Drop a quantiser whose input it has put on its grid before: pooling or flattening leaves it there."""
+    source = _first(node)
+    while source and operation(source) in MOVES:
+        source = _first(source)
+    if source and _is_quantizer(baked, source) and source.target == node.target:
+        node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+        node.graph.erase_node(node)
 
-    Behind a flattened map it comes row by row. Where the map is channels-last, the rectifier before it would then go
-    through memory in two ways at once: a sixth of all the time that the digits network takes forward and backward.
+
+def _read_as_it_lies(baked: fx.GraphModule, linear: fx.Node) -> None:
+    """Let a linear layer take a flattened channels-last map in the map's order, its weight's columns moved instead.
+
+    Copying the map into the usual order, and its gradient back, is a fifth of the time that the digits network takes.
     """
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Return maps (N, C, H, W), or whatever is flattened."""
-        laid: Tensor = _Laid.apply(maps)
-        return laid
-
-
-class _Laid(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, maps: Tensor) -> Tensor:
-        ctx.channels_last = maps.dim() == 4 and maps.is_contiguous(memory_format=torch.channels_last)
-        return maps.view_as(maps)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient.contiguous(memory_format=torch.channels_last) if ctx.channels_last else gradient
-
-
-def _lay_gradient(baked: fx.GraphModule, node: fx.Node) -> None:
-    """Lay out the gradient of a flattened map that comes from a rectified convolution, perhaps through quantisers.
-
-    What comes from elsewhere may add up its gradient in an order that depends on the layout.
-    """
-    if not (maps := _first(node)):
+    flat = _first(linear)
+    while flat and _is_quantizer(baked, flat) and len(flat.users) == 1:
+        flat = _first(flat)
+    maps = _first(flat) if flat and operation(flat) == "flatten" and flat.args[1:] == (1,) else None
+    if not flat or not maps or len(flat.users) > 1 or (columns := _constant(linear)) is None:
         return
     source: fx.Node | None = maps
-    while source and source.op == "call_module":
-        if isinstance(baked.get_submodule(str(source.target)), LaidGradient):
-            return  # baked before
+    while source and (operation(source) in _CHANNELS_STAY or _is_quantizer(baked, source)):
         source = _first(source)
-    rectified = _first(source) if source and operation(source) in {"relu", "relu_"} else None
-    if not rectified or operation(rectified) != "conv2d":
+    if not source or operation(source) != "conv2d" or (kernel := _constant(source)) is None:
         return
-    name = free_name(baked, "laid_gradient")
-    baked.add_submodule(name, LaidGradient().eval())
-    with node.graph.inserting_before(node):
-        node.replace_input_with(maps, node.graph.call_module(name, (maps,)))
+    kernels = attribute(baked, kernel)
+    if kernels.is_contiguous() or not kernels.is_contiguous(memory_format=torch.channels_last):
+        return
+    moved = attribute(baked, columns).detach().unflatten(1, (len(kernels), -1)).transpose(1, 2).flatten(1)
+    name = free_name(baked, f"moved_{linear.name}_weight")
+    baked.register_buffer(name, moved)
+    with flat.graph.inserting_before(flat):
+        flat.replace_input_with(maps, flat.graph.call_function(torch.ops.aten.permute.default, (maps, [0, 2, 3, 1])))
+    with linear.graph.inserting_before(linear):
+        linear.update_arg(1, linear.graph.get_attr(name))
 
 
 def _rectify_in_place(node: fx.Node) -> None:
@@ -75,6 +73,16 @@ def _rectify_in_place(node: fx.Node) -> None:
         node.target = torch.ops.aten.relu_.default
 
 
+def _is_quantizer(baked: fx.GraphModule, node: fx.Node) -> bool:
+    return node.op == "call_module" and isinstance(baked.get_submodule(str(node.target)), ActivationQuantizer)
+
+
 def _first(node: fx.Node) -> fx.Node | None:
     """Return the node's first input, if that is another node."""
     return node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
+
+
+def _constant(layer: fx.Node) -> str | None:
+    """Return the path of a layer's weight, if that is stored and not computed."""
+    weight = layer.args[1] if len(layer.args) > 1 else None
+    return str(weight.target) if isinstance(weight, fx.Node) and weight.op == "get_attr" else None

@@ -12,6 +12,7 @@ from bench.attack.capacity import Capacity, in_parts
 from bench.attack.driver import BenchEngine
 from bench.attack.engine import estimate_seconds, run_suite
 from bench.attack.engines import new_engine
+from bench.attack.field import Room
 from bench.attack.probe import Record
 from bench.errors import MissingError, UsageError
 from bench.progress import silent
@@ -45,7 +46,7 @@ def expected(request):
 def test_letters_and_counts_stay_when_memory_runs_out_on_the_way(expected, error, from_pass):
     norm, outcome = expected
     model = Filling(error, room=2, from_pass=from_pass)
-    engine = BenchEngine(slots=14, budget=BRIEF)
+    engine = BenchEngine(room=Room.of(14), budget=BRIEF)
     # Not baked: a copy would keep its own count of what it refused.
     subject = whole(model.eval().requires_grad_(False))
     found = run_suite(trial(engine, subject=subject, norm=norm), "standard", journal=MemoryJournal(), report=silent)
@@ -94,7 +95,7 @@ def test_the_estimate_makes_do_with_little_memory():
 
 
 def test_the_batch_size_goes_to_the_engine_and_not_into_its_name():
-    assert new_engine("bench", batch_size=7).slots == 7
+    assert new_engine("bench", batch_size=7).room == Room.of(7)
     assert new_engine("bench", batch_size=7).name == new_engine("bench").name
     with pytest.raises(UsageError, match="batches of 200 are part of the protocol"):
         new_engine("reference", batch_size=7)

@@ -12,7 +12,7 @@ from bench.attack import driver
 from bench.attack.alarms import inspect
 from bench.attack.driver import BenchEngine
 from bench.attack.engine import Trial, run_suite
-from bench.attack.field import Field, Work
+from bench.attack.field import Field, Room, Work
 from bench.attack.judge import correct
 from bench.attack.probe import Record
 from bench.attack.suites import SUITES, Budget
@@ -77,7 +77,7 @@ def expected(request):
 @pytest.mark.parametrize("slots", [1, 7, 64])
 def test_the_number_of_slots_changes_nothing(expected, slots):
     norm, outcome = expected
-    assert run(trial(BenchEngine(slots=slots, budget=BRIEF), norm=norm)) == outcome
+    assert run(trial(BenchEngine(room=Room.of(slots), budget=BRIEF), norm=norm)) == outcome
 
 
 def test_the_order_changes_nothing(expected):
@@ -88,7 +88,7 @@ def test_the_order_changes_nothing(expected):
             numbers = list(range(len(outcome.letters)))
             if shuffled:
                 random.Random(0).shuffle(numbers)
-            each = BenchEngine(slots=5, budget=BRIEF)(trial(norm=norm), attack, numbers, silent)
+            each = BenchEngine(room=Room.of(5), budget=BRIEF)(trial(norm=norm), attack, numbers, silent)
             parts = [(outcomes, record) for outcomes, record in each]
             letters = {number: survived for outcomes, _ in parts for number, survived in outcomes.items()}
             found.append((letters, sum((record for _, record in parts), Record())))
@@ -104,7 +104,7 @@ def test_the_seed_changes_what_is_drawn():
 def test_an_interruption_changes_nothing_and_costs_at_most_the_slots(tmp_path, monkeypatch, at):
     monkeypatch.setattr(driver, "SAVE_EVERY_S", 0.0)
     work = [Work(), Work(), Work()]
-    engines = [BenchEngine(slots=6, budget=BRIEF, work=each) for each in work]
+    engines = [BenchEngine(room=Room.of(6), budget=BRIEF, work=each) for each in work]
     outcome = run(trial(engines[0]), FileJournal(tmp_path / "whole.json"))
     model = Curved()
     cut = trial(engines[1], model=model)
@@ -130,7 +130,7 @@ def test_a_question_without_images_is_put_to_no_network():
     """Square finds no patch that changes anything in its window, now and then; with one slot nobody else asks."""
     with pytest.raises(RuntimeError):
         Viewing()(torch.zeros(0, *SHAPE))
-    alone = trial(BenchEngine(slots=1, budget=Budget(queries=3000)), model=Viewing(), examples=examples(2))
+    alone = trial(BenchEngine(room=Room.of(1), budget=Budget(queries=3000)), model=Viewing(), examples=examples(2))
     outcomes, asked = {}, []
     answer = Field._classify
 

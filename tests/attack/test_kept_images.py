@@ -8,6 +8,7 @@ from test_driver import BRIEF, Curved, examples, run, trial
 from bench.attack import driver
 from bench.attack.beyond import out_of_reach
 from bench.attack.driver import BenchEngine
+from bench.attack.field import Room
 from bench.attack.judge import show
 from bench.run.album import FileAlbum
 from bench.run.journal import FileJournal
@@ -56,7 +57,7 @@ def test_an_interruption_loses_no_image(tmp_path, monkeypatch, at):
     model = Curved()
     outcome = run(trial())
     journal = tmp_path / "cut.json"
-    cut = trial(BenchEngine(slots=6, budget=BRIEF), model=model, album=FileAlbum(FileJournal(journal).images))
+    cut = trial(BenchEngine(room=Room.of(6), budget=BRIEF), model=model, album=FileAlbum(FileJournal(journal).images))
     cut.subject.twin.stop_at = at
     with pytest.raises(KeyboardInterrupt):
         run(cut, FileJournal(journal))

@@ -15,6 +15,7 @@ import torch
 torch.set_num_threads(1)
 from bench.attack import driver
 from bench.attack.driver import BenchEngine
+from bench.attack.field import Room
 from bench.attack.engine import run_suite
 from bench.attack.suites import Budget
 from bench.progress import silent
@@ -22,7 +23,7 @@ from bench.run.journal import FileJournal
 from pathlib import Path
 from test_driver import examples, trial
 driver.SAVE_EVERY_S = 0.0
-engine = BenchEngine(slots=4, budget=Budget(iterations=20, targets=3, queries=400))
+engine = BenchEngine(room=Room.of(4), budget=Budget(iterations=20, targets=3, queries=400))
 journal = FileJournal(Path(sys.argv[1]))
 found = run_suite(trial(engine, examples=examples(40)), "standard", journal=journal, report=silent)
 print(found)
