@@ -71,7 +71,7 @@ class ThreatModel:
     def size(self, delta: Tensor) -> Tensor:
         """Return the norm of each perturbation, shape (N, 1, 1, 1)."""
         flat = delta.flatten(1)
-        norms = flat.abs().amax(1) if self.norm == "Linf" else flat.square().sum(1).sqrt()
+        norms = flat.amax(1).maximum(-flat.amin(1)) if self.norm == "Linf" else flat.square().sum(1).sqrt()
         return norms.view(-1, *[1] * (delta.dim() - 1))
 
 

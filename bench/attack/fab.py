@@ -103,19 +103,13 @@ class Fab(Laned[_Lanes]):
         """Return the next points: between the projections of point and original onto the linearised boundary."""
         s = self.rows
         point, original = s.point[rows], s.images[rows]
-        normal = answer.gradient[rows].flatten(1)
+        points, normal = torch.stack([point, original]).flatten(2), answer.gradient[rows].flatten(1)
         # The boundary is where the difference of the logits, as linear as it is here, becomes 0.
         at_point = answer.loss[rows]
         at_original = at_point - (normal * (point - original).flatten(1)).sum(1)
-        moves = to_hyperplane(
-            torch.cat([point.flatten(1), original.flatten(1)]),
-            torch.cat([normal, normal]),
-            torch.cat([at_point, at_original]),
-            self.threat.norm,
-        )
-        sizes = self.threat.size(moves.view(-1, *point.shape[1:])).clamp_min(1e-8)
-        ahead, home = moves.view(2, *point.shape)
-        near, far = sizes.view(2, -1, *[1] * (point.dim() - 1))
+        moves = to_hyperplane(points, normal, torch.stack([at_point, at_original]), self.threat.norm)
+        near, far = self.threat.size(moves.flatten(0, 1)).view(2, -1, 1).clamp_min(1e-8)
         alpha = (near / (near + far)).clamp_max(ALPHA_MAX)
-        mixed: Tensor = (point + ETA * ahead) * (1 - alpha) + (original + ETA * home) * alpha
-        return mixed.clamp_(0, 1)
+        ahead, home = moves.mul_(ETA).add_(points)
+        mixed: Tensor = ahead.mul_(1 - alpha).add_(home.mul_(alpha)).clamp_(0, 1)
+        return mixed.view_as(point)

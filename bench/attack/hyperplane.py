@@ -20,36 +20,32 @@ def to_hyperplane(points: Tensor, normal: Tensor, excess: Tensor, norm: Norm) ->
     the box's corner nearest to the hyperplane.
 
     Args:
-        points: (N, D) in [0, 1].
-        normal: (N, D).
-        excess: (N,), ⟨normal, point⟩ − b for the hyperplane ⟨normal, x⟩ = b.
+        points: (..., D) in [0, 1].
+        normal: (..., D); several points may share one.
+        excess: (...), ⟨normal, point⟩ − b for the hyperplane ⟨normal, x⟩ = b.
         norm: "Linf" or "L2".
     """
+    # Few passes over the images, and in place: on a small network they are what costs.
+    linf, size = norm == "Linf", normal.abs()
     # Neither the size of the weights nor the side on which the point lies matters.
-    scale = normal.abs().amax(1, keepdim=True).clamp_min(torch.finfo(normal.dtype).tiny)
-    side = torch.where(excess >= 0, 1.0, -1.0).to(normal.dtype).unsqueeze(1)
-    toward = -side * normal.sign()
-    weight, excess = normal.abs() / scale, (excess.abs() / scale.squeeze(1))
-    room = (1 + toward) / 2 - toward * points  # to the box's face; where the weight is 0 it does not matter
-    pace = torch.ones_like(weight) if norm == "Linf" else weight
-    slope, gain = weight * pace, weight * room
-    step = excess.new_zeros(len(excess))
+    scale = size.amax(-1, keepdim=True).clamp_min_(torch.finfo(normal.dtype).tiny)
+    weight, need = size.div_(scale), excess.abs() / scale.squeeze(-1)
+    toward = normal.sign() * torch.where(excess >= 0, -1.0, 1.0).to(normal.dtype).unsqueeze(-1)
+    room = (1 + toward).mul_(0.5).sub_(toward * points)  # to the box's face; where the weight is 0 it does not matter
+    slope, gain = weight if linf else weight.square(), weight * room
+    step = torch.zeros_like(need)
     for _ in range(MOST_STEPS):
-        moving = _positive(room - pace * _finite(step))
-        rest = excess - (gain - gain * moving).sum(1)
-        last, step = step, rest / (slope * moving).sum(1)
+        moving = (room - _far(step, weight, linf=linf)).gt_(0)  # 1 or 0
+        rest = need + (gain * moving).sub_(gain).sum(-1)
+        last, step = step, rest / moving.mul_(slope).sum(-1)
         # Nothing moves any more and the excess is not gained: everything goes as far as it can.
         step = torch.maximum(last, step.nan_to_num(torch.inf, posinf=torch.inf))
         if not (step > last).any():
             break
-    return toward * torch.minimum(pace * _finite(step), room)
+    return toward.mul_(torch.minimum(_far(step, weight, linf=linf), room))
 
 
-def _finite(step: Tensor) -> Tensor:
-    """Return the steps as a column, without infinity, which times 0 would be nothing."""
-    return step.unsqueeze(1).clamp_max(torch.finfo(step.dtype).max)
-
-
-def _positive(values: Tensor) -> Tensor:
-    """Return 1 where a value is above 0, else 0; the values are lost. On a CPU `torch.where` takes 7 times longer."""
-    return values.sign_().clamp_(min=0)
+def _far(step: Tensor, weight: Tensor, *, linf: bool) -> Tensor:
+    """Return how far each coordinate goes, as broadcasts over points; not infinity, which times 0 would be nothing."""
+    finite = step.unsqueeze(-1).clamp_max(torch.finfo(step.dtype).max)
+    return finite if linf else weight * finite

@@ -42,8 +42,11 @@ class Patches(Protocol):
         """Say which queries would change their point at all; (n, J) bool for words (n, J, draws) and sizes (n, J)."""
         ...
 
-    def paste(self, points: Tensor, images: Tensor, words: Tensor, sizes: Tensor) -> Tensor:
-        """Return the points with one patch each, (R, C, H, W), for words (R, draws) and sizes (R,)."""
+    def paste(self, points: Tensor, images: Tensor, slots: Tensor, words: Tensor, sizes: Tensor) -> Tensor:
+        """Return the points with one patch each, (R, C, H, W); they themselves may be lost.
+
+        Each is of the image in its slot, (R,), among images (S, C, H, W); words are (R, draws), sizes (R,).
+        """
         ...
 
 
@@ -123,11 +126,10 @@ class Square:
         last = (window * chosen).amax(1) + 1
         self.ahead = torch.where(rank[:, -1] > each.squeeze(1), last, len(window)).clamp_max(self.queries - s.query)
         self.position, self.asked = position, slots
-        best, images = s.best[slots], s.images[slots]
-        points = self.patches.paste(best, images, words[slots, position], sizes[slots, position])
+        points = self.patches.paste(s.best[slots], s.images, slots, words[slots, position], sizes[slots, position])
         if points.is_cuda or not searching.all():
             moment = s.moment[slots]
-            points = choose(moment == SEARCH, points, choose(moment == START, best, images))
+            points = choose(moment == SEARCH, points, choose(moment == START, s.best[slots], s.images[slots]))
         return Question(points=points, slots=slots, differentiate=torch.zeros_like(slots, dtype=torch.bool))
 
     def loss(self, logits: Tensor, rows: Tensor) -> Tensor:

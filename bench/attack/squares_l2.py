@@ -47,8 +47,9 @@ class PatchesL2:
         """Say yes."""
         return torch.ones_like(sizes, dtype=torch.bool)
 
-    def paste(self, points: Tensor, images: Tensor, words: Tensor, sizes: Tensor) -> Tensor:
+    def paste(self, points: Tensor, images: Tensor, slots: Tensor, words: Tensor, sizes: Tensor) -> Tensor:
         """Return the points with one window refilled at the other's cost, back on the ball's surface."""
+        images = images[slots]
         delta = points - images
         (top, left), (top2, left2) = self._place(words[:, 0], sizes), self._place(words[:, 1], sizes)
         refilled = window(top, left, sizes, self.height, self.width)

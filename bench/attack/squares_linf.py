@@ -48,29 +48,18 @@ class PatchesLinf:
         raised = raised - marks[slot, channel, bottom, left] + marks[slot, channel, top, left]
         return torch.where(rise, raised < side * side, raised > 0).any(-1)
 
-    def paste(self, points: Tensor, images: Tensor, words: Tensor, sizes: Tensor) -> Tensor:
-        """Return the points with their squares."""
+    def paste(self, points: Tensor, images: Tensor, slots: Tensor, words: Tensor, sizes: Tensor) -> Tensor:
+        """Return the points with their squares; they themselves are lost."""
         top, left, rise = self._read(words, sizes)
         largest = int(sizes.max()) if len(sizes) else 0
-        if largest**2 <= FEW * self.height * self.width:
-            return self._paste_few(points, images, (top, left, rise), sizes, largest)
-        inside = window(top, left, sizes, self.height, self.width)
-        return torch.where(inside, self._corner(images, rise[:, :, None, None]), points)
-
-    def _paste_few(
-        self, points: Tensor, images: Tensor, read: tuple[Tensor, Tensor, Tensor], sizes: Tensor, largest: int
-    ) -> Tensor:
-        """Write small squares pixel by pixel, instead of every pixel of every image."""
-        top, left, rise = read
-        offset = torch.arange(largest, device=sizes.device)
-        inside = offset < sizes.unsqueeze(1)
+        if largest**2 > FEW * self.height * self.width:
+            inside = window(top, left, sizes, self.height, self.width)
+            return torch.where(inside, self._corner(images[slots], rise[:, :, None, None]), points)
+        inside = torch.arange(largest, device=sizes.device) < sizes.unsqueeze(1)
         row, down, right = (inside.unsqueeze(2) & inside.unsqueeze(1)).nonzero(as_tuple=True)
-        place = row * self.channels * self.height * self.width + (top[row] + down) * self.width + left[row] + right
-        plane = torch.arange(self.channels, device=sizes.device) * self.height * self.width
-        places = (place.unsqueeze(1) + plane).flatten()
-        pasted = points.clone(memory_format=torch.contiguous_format)
-        pasted.view(-1)[places] = self._corner(images.contiguous().view(-1)[places], rise[row].flatten())
-        return pasted
+        y, x = top[row] + down, left[row] + right
+        points.movedim(1, 3)[row, y, x] = self._corner(images.movedim(1, 3)[slots[row], y, x], rise[row])
+        return points
 
     def _read(self, words: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return top, left, and for each channel whether it rises; the last row and column begin no square."""

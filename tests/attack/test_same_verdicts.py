@@ -79,6 +79,7 @@ def test_the_engines_agree_on_a_robust_network(quick, robust, digits, attack, th
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("threat", [LINF, L2], ids=str)
 @pytest.mark.parametrize("network", ["robust", "honest", "W8A8"])
 @pytest.mark.parametrize("attack", AUTOATTACK)
