@@ -149,6 +149,7 @@ class Crew:
         if n < 2:
             yield from self.engine(trial, attack, images, report)
             return
+        assert self.room is not None
         shares = {hand: images[start::n] for start, hand in enumerate(self.hands[:n])}
         open_images, progress = set(images), dict[Connection, Event]()
         for hand, share in shares.items():
@@ -178,18 +179,17 @@ class Crew:
     def _hire(self, trial: Trial) -> None:
         """Start the processes, once: as many as there is memory for, none where the networks cannot travel."""
         self.begun = True
-        engine, room = self.engine, self.engine.room
-        if room is not None:
-            room = Room.of(max(1, room.images // self.wanted))
-            engine = replace(engine, room=room, capacity=Capacity(most=room.images))
+        engine = self.engine
+        if (most := engine.capacity.most) is not None:
+            engine = replace(engine, capacity=Capacity(most=max(1, most // self.wanted)))
         try:
             orders = pickle.dumps(replace(trial, album=None, engine=engine))
             n = min(self.wanted, free_memory() // (BYTES_A_HAND + len(orders)))
             started = [self.contracts.enter_context(_hired()) for _ in range(n)]
         except Exception:  # a network may refuse to be pickled in any way
             return
-        # While they import what they need: counting operations takes the first time a second, which each would pay.
-        self.room = room or suitable_room(trial)
+        if started:  # while they import what they need: to count operations takes a second, which each would pay
+            self.room = engine.room.shared(self.wanted) if engine.room else suitable_room(trial)
         for hand in started:  # all have begun: none waits until the one before is ready
             with suppress(OSError):
                 hand.send_bytes(orders)

@@ -68,8 +68,12 @@ class Room(NamedTuple):
 
     @classmethod
     def of(cls, n: int) -> Self:
-        """Return room for n of whatever it is."""
-        return cls(images=n, points=n, lanes=n)
+        """Return room for n of whatever it is, 1 at least."""
+        return cls(images=max(1, n), points=max(1, n), lanes=max(1, n))
+
+    def shared(self, n: int) -> Room:
+        """Return what is left for each of n."""
+        return Room(*(max(1, each // n) for each in self))
 
     def slots(self, each: int) -> int:
         """Return how many images a search attacks abreast that has so many lanes for each."""

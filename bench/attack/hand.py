@@ -42,7 +42,7 @@ class Share:
     attack: str
     images: list[int]
     threads: int
-    room: Room | None
+    room: Room
     keep: bool
 
 

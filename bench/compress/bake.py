@@ -17,8 +17,8 @@ def bake(model: nn.Module) -> nn.Module:
     """Return a copy for inference and input gradients only: weights rounded once, and none that asks for a gradient.
 
     Guarantees:
-        The same logits and the same input gradients as the model it was made from, bit for bit; but a linear layer
-        that reads a flattened channels-last map adds up its products in another order.
+        The same logits and the same input gradients as the model it was made from, bit for bit; where a linear layer
+        reads a flattened channels-last map, as far as the model answers batches of another size.
 
     Args:
         model: a twin, or any float model.
@@ -30,6 +30,7 @@ def bake(model: nn.Module) -> nn.Module:
                 _store(baked, node)
         quicken(baked)
         baked.graph.eliminate_dead_code()
+        _forget_unread(baked)
         baked.recompile()
     for module in baked.modules():
         if isinstance(module, ActivationQuantizer):
@@ -72,6 +73,17 @@ def fold(model: nn.Module) -> nn.Module:
     folded.graph.eliminate_dead_code()
     folded.recompile()
     return folded
+
+
+def _forget_unread(baked: fx.GraphModule) -> None:
+    """Delete the tensors that the graph no longer reads: each process and each surrogate has a copy."""
+    nodes = baked.graph.nodes
+    read = {str(node.target) for node in nodes if node.op == "get_attr"}
+    called = tuple(f"{node.target}." for node in nodes if node.op == "call_module")
+    for path, _ in [*baked.named_parameters(), *baked.named_buffers()]:
+        if path not in read and not path.startswith(called):
+            module, _, name = path.rpartition(".")
+            delattr(baked.get_submodule(module), name)
 
 
 def _store(twin: fx.GraphModule, node: fx.Node) -> None:

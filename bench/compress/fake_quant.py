@@ -37,8 +37,8 @@ class _Grid(torch.autograd.Function):
         level = ratio.round().add_(zero_point) if ctx.needs_input_grad[1] else ratio.round_().add_(zero_point)
         needed = any(ctx.needs_input_grad)
         steps = level.clamp(low, high) if needed else level.clamp_(low, high)
-        # 1 or 0 in the type of x: on a CPU a bool takes three times as long to write and to multiply by.
-        inside = level.eq_(steps) if needed else None
+        # On a CPU a bool takes three times as long as a number to write and to multiply by.
+        inside = (level.eq(steps) if x.is_cuda else level.eq_(steps)) if needed else None
         steps.sub_(zero_point)
         ctx.damping, ctx.shape = damping, scale.shape
         # Rounding taken as the identity, steps × scale grows with the scale by this (LSQ, equation 3).

@@ -16,11 +16,11 @@ _LAYERS = {"conv2d", "linear"}
 _RELUS = {"relu", "relu6", "hardtanh"}  # fused with the layer before: the grid goes after them
 _JOINS = {"add", "mul", "cat"}
 _POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "mean"}
-MOVES = {  # values are moved or dropped, never changed: the grid before holds after
+KEEP_GRID = {  # values are moved or dropped, never changed: the grid before holds after
     *("max_pool2d", "flatten", "view", "reshape", "_unsafe_view", "permute", "transpose", "slice", "select"),
     *("contiguous", "clone", "squeeze", "unsqueeze", "expand", "channel_shuffle", "pixel_unshuffle"),
 }
-_MOVES = MOVES | {"pad", "constant_pad_nd"}  # what they add is 0 as a rule, which is on every grid
+_MOVES = KEEP_GRID | {"pad", "constant_pad_nd"}  # what they add is 0 as a rule, which is on every grid
 _NORMALIZES = {"add", "sub", "rsub", "mul", "div", "batch_norm", "clamp", "neg", "to", "_to_copy"}
 _TRANSFORMERS = {"scaled_dot_product_attention", "softmax", "layer_norm", "native_layer_norm"}
 

@@ -16,7 +16,7 @@ from test_driver import BRIEF, Curved, examples, run, trial
 from bench.attack import crew as crews
 from bench.attack.crew import Crew, crew, free_memory, granted_cores, hands_for
 from bench.attack.driver import BenchEngine
-from bench.attack.field import Work
+from bench.attack.field import Room, Work
 from bench.attack.reference import ReferenceEngine
 from bench.compress.export import OnnxClassifier
 from bench.compress.onnx_graph import to_onnx
@@ -97,7 +97,10 @@ def test_where_images_are_few_each_process_has_several_threads(monkeypatch):
         told.append(share)
         self.hands.remove(hand)
 
-    monkeypatch.setattr(Crew, "_hire", lambda self, trial: setattr(self, "hands", list(range(self.wanted))))
+    def hire(self, trial):
+        self.hands, self.room = list(range(self.wanted)), Room.of(4)
+
+    monkeypatch.setattr(Crew, "_hire", hire)
     monkeypatch.setattr(Crew, "_tell", tell)
     with ExitStack() as contracts:
         engine = Crew(engine=BenchEngine(budget=BRIEF), wanted=16, pace=math.inf, contracts=contracts)

@@ -16,7 +16,7 @@ from bench.attack.apgd import Apgd
 from bench.attack.fab import Fab
 from bench.attack.hyperplane import to_hyperplane
 from bench.attack.search import Answer, Arrivals, likeliest
-from bench.attack.square import patch_sizes
+from bench.attack.square import Square, patch_sizes
 from bench.attack.squares_l2 import PatchesL2, bump
 from bench.attack.squares_linf import PatchesLinf
 from bench.attack.suites import Budget
@@ -53,21 +53,25 @@ def arrivals() -> Arrivals:
     return Arrivals(images=IMAGES.clone(), labels=LABELS, keys=torch.arange(len(IMAGES)))
 
 
-def ask(search):
-    """Answer the search's next question; nobody leaves."""
-    question = search.ask(room=len(IMAGES))
+def answer(search, question):
     points = question.points.detach().requires_grad_()
     logits = MODEL(points)
     loss = search.loss(logits, torch.arange(len(points)))
     (gradient,) = torch.autograd.grad(loss.sum(), points)
-    answer = Answer(
+    return Answer(
         logits=logits.detach(),
         wrong=logits.argmax(1) != LABELS[question.slots],
         loss=loss.detach() * question.differentiate,
         gradient=gradient * question.differentiate.view(-1, 1, 1, 1),
     )
+
+
+def ask(search):
+    """Answer the search's next question; nobody leaves."""
+    question = search.ask(room=len(IMAGES))
+    told = answer(search, question)
     with torch.no_grad():
-        return question, answer, search.tell(question, answer)
+        return question, told, search.tell(question, told)
 
 
 @pytest.mark.parametrize("targeted", [False, True])
@@ -288,3 +292,22 @@ def test_windows_trade_as_the_reference_lets_them():
         delta[two] = 0
         delta[one] = fresh
         assert torch.allclose(found[i], (images[i] + eps * delta / delta.norm()).clamp(0, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("attack", [Apgd, Fab, Square])
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_asking_changes_nothing_and_telling_spares_the_points(norm, attack):
+    """The judge sees the points after the search has moved on."""
+    more = {Apgd: {"loss": "ce", "n_classes": 6}, Fab: {"n_classes": 6}, Square: {"image_shape": SHAPE}}[attack]
+    search = attack(threat=THREATS[norm], budget=Budget(iterations=20, targets=1, queries=300), **more)
+    search.seat(torch.zeros(0, dtype=torch.int64), arrivals())
+    for _ in range(20):
+        state = vars(search.slots if attack is Square else search.rows)
+        held = {name: value.clone() for name, value in state.items()}
+        question = search.ask(room=len(IMAGES))
+        assert all(torch.equal(value, held[name]) for name, value in state.items())
+        points = question.points.clone()
+        told = answer(search, question)
+        with torch.no_grad():
+            search.tell(question, told)
+        assert torch.equal(question.points, points)

@@ -203,14 +203,34 @@ def test_a_rectifier_overwrites_only_what_nobody_else_reads(unseen):
     assert relus == ["aten.relu.default", "aten.relu.default", "aten.relu_.default"]
 
 
-def test_names_that_baking_would_give_may_be_taken(conv, ingredients, unseen):
+def test_names_that_baking_would_give_may_be_taken(ingredients, unseen):
     """A sealed network may come from anybody."""
-    twin = Quantize(weight_bits=4, activation_bits=2)(conv, ingredients()).twin
+    twin = Quantize()(subject(flattened(nn.ReLU())), ingredients()).twin
+    taken = []
     for node in list(twin.graph.nodes):
         if operation(node) == "linear":
-            twin.register_buffer(f"moved_{node.name}_weight", torch.ones(1))
+            taken.append(f"moved_{node.name}_weight")
         if node.op == "call_module" and isinstance(twin.get_submodule(node.target), WeightQuantizer):
-            twin.register_buffer(f"baked_{node.name}", torch.ones(1))
+            taken.append(f"baked_{node.name}")
+    for name in taken:
+        twin.register_buffer(name, torch.full((1,), torch.nan))
+    baked = alike(twin, unseen[:8])
+    stored = {str(node.target) for node in baked.graph.nodes if node.op == "get_attr"}
+    assert {f"{name}_" for name in taken if "linear" not in name or "moved" in name} <= stored
+
+
+def test_only_what_is_read_is_kept(ingredients, unseen):
+    baked = bake(Quantize()(subject(flattened(nn.ReLU())), ingredients()).twin)
+    read = {str(node.target) for node in baked.graph.nodes if node.op == "get_attr"}
+    assert {name for name in baked.state_dict() if not name.startswith("quantizers.")} <= read
+    assert "moved_linear_weight" in read
+
+
+def test_a_graph_that_overwrites_tensors_keeps_its_quantisers(ingredients, unseen):
+    twin = Quantize()(subject(flattened(nn.ReLU())), ingredients()).twin
+    quantized = next(node for node in twin.graph.nodes if "quantizers.relu" in str(node.target))
+    with twin.graph.inserting_after(quantized):
+        twin.graph.call_function(torch.ops.aten.mul_.Scalar, (quantized, 0.9))
     twin.recompile()
     same_answers(twin, unseen[:8])
 
