@@ -35,11 +35,13 @@ class _Grid(torch.autograd.Function):
             x = x.float()
         ratio = torch.div(x, scale)
         level = ratio.round().add_(zero_point) if ctx.needs_input_grad[1] else ratio.round_().add_(zero_point)
-        needed = any(ctx.needs_input_grad)
-        steps = level.clamp(low, high) if needed else level.clamp_(low, high)
-        # On a CPU a bool takes three times as long as a number to write and to multiply by.
-        inside = (level.eq(steps) if x.is_cuda else level.eq_(steps)) if needed else None
-        steps.sub_(zero_point)
+        inside = None
+        if any(ctx.needs_input_grad):
+            # On a CPU a bool takes three times as long as a number to write and to multiply by.
+            clipped = level.clamp(low, high)
+            inside = clipped.eq(level) if x.is_cuda else clipped.eq_(level)
+        # In place: a new tensor may have other strides where a dimension is 1, and convolutions then round otherwise.
+        steps = level.clamp_(low, high).sub_(zero_point)
         ctx.damping, ctx.shape = damping, scale.shape
         # Rounding taken as the identity, steps × scale grows with the scale by this (LSQ, equation 3).
         slope = None

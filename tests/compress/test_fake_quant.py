@@ -106,3 +106,12 @@ def test_half_precision_input_is_quantised_as_exactly_as_float():
     quantizer.set_range(torch.tensor(-1.0), torch.tensor(1.0))
     assert torch.equal(quantizer(x), quantizer(x.float()))
     assert gradient(quantizer, x).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("strides", [(9, 9, 3, 1), (9, 1, 3, 1)])
+def test_values_lie_in_memory_as_they_do_without_a_gradient(strides):
+    """Else the convolution that reads them rounds otherwise, and a network trains otherwise."""
+    weight = torch.rand(16, 1, 3, 3).as_strided((16, 1, 3, 3), strides)
+    asked = quantize_weight(weight.clone().requires_grad_(), 8)
+    assert torch.equal(asked, quantize_weight(weight, 8))
+    assert asked.stride() == quantize_weight(weight, 8).stride()
