@@ -134,6 +134,8 @@ class Entry(BaseModel):
         model: the parent's name, "bench:digits-cnn".
         seed: seeds training, calibration and fine-tuning.
         sealed: sha256 of the saved model that was attacked (graph and tensors); None where it could not be saved.
+        parent_weights: sha256 of the weights that the recipe started from: a network that is trained on first use is
+            another one on another processor, under the same name. None in older records.
         engine: the attack implementation and its version.
         verdicts: the letters.
         pgd20: images that stand PGD-20 alone, which many papers stop at: beside the verdicts, and never ranked by; None
@@ -157,6 +159,7 @@ class Entry(BaseModel):
     model: str
     seed: int
     sealed: str | None = None
+    parent_weights: str | None = None
     engine: str
     verdicts: Verdicts
     pgd20: Proportion | None = None

@@ -12,6 +12,7 @@ import torch
 from bench.attack.engine import Trial
 from bench.attack.engines import new_engine
 from bench.compress.export import deploy
+from bench.contract import digest_of_weights
 from bench.entry import Effort, Entry, refuse_to_forget
 from bench.files import locked
 from bench.load.datasets import load_dataset
@@ -126,6 +127,7 @@ def _evaluate(request: Request, board: Path, report: Report) -> tuple[Entry, Fil
         model=str(request.model),
         seed=request.seed,
         sealed=made.digest,
+        parent_weights=digest_of_weights(parent),
         engine=engine.name,
         verdicts=Verdicts.of(attacks=outcome.attacks, letters=outcome.letters, alarms=raised),
         pgd20=Proportion(count=sum(stand_pgd20), total=len(stand_pgd20)),

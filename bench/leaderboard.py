@@ -226,7 +226,7 @@ def rank(entries: Sequence[Entry], *, cost: Cost = "bops", by_seed: bool = False
     parents = _parents(entries)
     rows = []
     for (median, seeds), flag in zip(groups, eligible, strict=True):
-        deltas = [delta for entry in seeds if (delta := _delta(entry, parents.get(entry.model))) is not None]
+        deltas = [delta for entry in seeds if (delta := _delta(entry, _parent_of(entry, parents))) is not None]
         rows.append(
             Row(
                 entry=median,
@@ -273,15 +273,27 @@ def _price(entry: Entry, cost: Cost) -> tuple[float | None, Hashable]:
     return (latency.median_ms, (entry.provenance.machine, latency.threads)) if latency else (None, None)
 
 
-def _parents(entries: Sequence[Entry]) -> dict[str, Entry]:
-    """Return each model's untouched entry, the one with the most letters, the first of those; never a mere claim."""
-    parents: dict[str, Entry] = {}
+def _parents(entries: Sequence[Entry]) -> dict[tuple[str, str | None], Entry]:
+    """Return the untouched entry of each model and weights, and of the model whatever its weights (None).
+
+    Of several the one with the most letters, the first of those; never a mere claim.
+    """
+    parents: dict[tuple[str, str | None], Entry] = {}
     for entry in entries:
         if entry.recipe.name == UNTOUCHED and entry.status != "self-reported":
-            known = parents.setdefault(entry.model, entry)
-            if len(entry.verdicts.letters) > len(known.verdicts.letters):
-                parents[entry.model] = entry
+            for key in {(entry.model, entry.parent_weights), (entry.model, None)}:
+                known = parents.setdefault(key, entry)
+                if len(entry.verdicts.letters) > len(known.verdicts.letters):
+                    parents[key] = entry
     return parents
+
+
+def _parent_of(entry: Entry, parents: dict[tuple[str, str | None], Entry]) -> Entry | None:
+    """Return the untouched entry of the network that a row started from; older rows do not say which that was."""
+    own = parents.get((entry.model, entry.parent_weights))
+    other = parents.get((entry.model, None))
+    known_to_differ = other is not None and None not in (entry.parent_weights, other.parent_weights)
+    return own or (None if known_to_differ else other)
 
 
 def _delta(entry: Entry, parent: Entry | None) -> float | None:

@@ -100,6 +100,22 @@ def test_delta_of_a_partial_row_is_over_the_images_both_were_asked_about():
     assert rows[1].delta == -25.0
 
 
+def test_delta_is_against_the_very_network_where_rows_name_its_weights():
+    here, there = make_entry("none", "....x"), make_entry("none", "..aax", seed=1)
+    here, there = here.changed(parent_weights="a" * 64), there.changed(parent_weights="b" * 64)
+    ours = make_entry("quant8", "...ax").changed(parent_weights="b" * 64)
+    (delta,) = [row.delta for row in rank([here, there, ours]) if row.entry.recipe.name == "quant8"]
+    assert delta == 20.0
+    (delta,) = [row.delta for row in rank([here, ours]) if row.entry.recipe.name == "quant8"]
+    assert delta is None, "a network of the same name, but another one"
+
+
+def test_delta_is_against_the_namesake_where_a_row_does_not_name_the_weights():
+    old, ours = make_entry("none", "....x"), make_entry("quant8", "...ax").changed(parent_weights="a" * 64)
+    (delta,) = [row.delta for row in rank([old, ours]) if row.entry.recipe.name == "quant8"]
+    assert delta == -20.0
+
+
 def test_delta_prefers_the_whole_parent_to_a_partial_one(tmp_path):
     for entry in (
         make_entry("none", letters(20)),

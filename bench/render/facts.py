@@ -188,6 +188,8 @@ def evidence(entry: Entry) -> Iterable[tuple[str, str]]:
     yield "artefact", artefact + threads
     if entry.sealed:
         yield "model", f"sha256 {entry.sealed[:16]} (bench export {entry.name})"
+    if entry.parent_weights:
+        yield "parent", f"{entry.model}, weights sha256 {entry.parent_weights[:16]}"
     if entry.evidence:
         kept = entry.evidence
         yield "images", f"{kept.images:,} adversarial ones in {kept.file}, sha256 {kept.digest[:16]}"

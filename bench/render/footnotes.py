@@ -10,7 +10,7 @@ from bench.entry import Entry, Status
 from bench.leaderboard import Cost, Row
 from bench.render import numbers
 
-PARETO, ALARM, PARTIAL, SPARSE = "◆", "!", "◐", "∅"
+PARETO, ALARM, PARTIAL, SPARSE, OTHERS = "◆", "!", "◐", "∅", "≠"
 STATUS_MARKS: dict[Status, str] = {"verified": "✓", "self-reported": "†"}
 STATUS_TEXTS: dict[Status, str] = {
     "verified": "Verified: model, letters, images and costs held when they were checked again (bench verify).",
@@ -64,6 +64,7 @@ def notes(rows: Sequence[Row]) -> list[Note]:
     if any("+" in entry.recipe.name for entry in entries):
         text = "name+digits: the recipe of that name with settings changed (--set); bench show ENTRY gives the command."
         found.append(Note(mark="+", text=text))
+    found += _parent_notes(entries)
     return [*found, *_latency_notes(entries), *_sparse_notes(entries), *_trust_notes(entries)]
 
 
@@ -112,6 +113,22 @@ def _trust_notes(entries: Sequence[Entry]) -> list[Note]:
             text = f"{who}: {alarm.name} ({fate}): {alarm.evidence.rstrip('.')}."
             notes.append(Note(mark=ALARM, text=text))
     return notes
+
+
+def _parent_notes(entries: Sequence[Entry]) -> list[Note]:
+    """Say where one name stands, or may stand, for several parents: processors round otherwise, and training follows.
+
+    Where an older row does not name its parent's weights, those of a network that is loaded are the same.
+    """
+    weights: dict[str, set[str | None]] = {}
+    for entry in entries:
+        if entry.parent_weights or entry.model.startswith("bench:"):
+            weights.setdefault(entry.model, set()).add(entry.parent_weights)
+    several = [model for model, found in weights.items() if len(found) > 1]
+    if not several:
+        return []
+    which = f"{', '.join(several)}: trained on more than one kind of processor, so not the same weights in every row"
+    return [Note(mark=OTHERS, text=f"{which}; bench show ENTRY names them.")]
 
 
 def _images(entry: Entry) -> int:

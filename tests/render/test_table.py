@@ -2,7 +2,9 @@ from collections.abc import Sequence
 
 from factories import make_entry, make_letters
 
+from bench.entry import Entry
 from bench.leaderboard import Row, rank
+from bench.render.footnotes import OTHERS
 from bench.render.table import Table, board
 from bench.verdicts import Alarm
 
@@ -109,3 +111,16 @@ def test_the_pareto_note_names_the_cost() -> None:
     for cost, word in (("bops", "BOPs"), ("bytes", "size"), ("latency", "Latencies compare only on one machine")):
         notes = board(rank(entries, cost=cost)).notes  # type: ignore[arg-type]
         assert [word in note.text for note in notes if note.mark == "◆"] == [True]
+
+
+def parent_notes(entries: Sequence[Entry]) -> list[str]:
+    return [note.text for note in board(rank(entries)).notes if note.mark == OTHERS]
+
+
+def test_one_name_for_several_parents_is_said() -> None:
+    here, there = (make_entry(name).changed(parent_weights=name[0] * 64) for name in ("advft", "ft"))
+    (text,) = parent_notes([here, there])
+    assert text.startswith("bench:digits-cnn: trained on more than one kind of processor")
+    assert parent_notes([here, make_entry("none")]), "an older row may have started from another network"
+    assert not parent_notes([here, make_entry("advft-quant8").changed(parent_weights="a" * 64)])
+    assert not parent_notes([make_entry("none"), make_entry("ft")])
