@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 Table = dict[str, Any]
+
+_DEEP = 0.8
+"""Share of channels removed, from which on fine-tuning begins gently."""
 
 _COMPRESSIONS = (
     "none",
@@ -43,7 +46,24 @@ def spell(name: str) -> tuple[str, list[Table]] | None:
         return None
     phrases, steps = zip(*(pair for pair in found if pair), strict=True)
     summary = ", then ".join(phrases)
-    return summary[0].upper() + summary[1:], list(steps)
+    return summary[0].upper() + summary[1:], _eased_in(steps)
+
+
+def _eased_in(steps: Iterable[Table]) -> list[Table]:
+    """Let fine-tuning after deep pruning begin with a low rate, which then rises, and a small eps.
+
+    At full rate and radius its first steps can kill every path through the few channels that are left: the network
+    names one class for all images from then on (docs/pruning.md).
+    """
+    eased, deep = [], False
+    for table in steps:
+        deep = deep or (table["step"] == "prune-channels" and table["ratio"] >= _DEEP)
+        if deep and table["step"].startswith("finetune-"):
+            table = table | {"schedule": "one-cycle", "learning_rate": 0.02}
+            if table["step"] != "finetune-clean":
+                table |= {"ramp": 0.5}
+        eased.append(table)
+    return eased
 
 
 def _read(word: str) -> tuple[str, Table] | None:
