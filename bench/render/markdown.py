@@ -32,13 +32,16 @@ def render_markdown(boards: Mapping[str, Sequence[Row]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def sections(boards: Mapping[str, Sequence[Row]], *, base: str = "leaderboard/", level: int = 3) -> list[str]:
+def sections(
+    boards: Mapping[str, Sequence[Row]], *, base: str = "leaderboard/", level: int = 3, whole: str = ""
+) -> list[str]:
     """Write heading, facts, table and footnotes of every track that has rows, for a page elsewhere to take in.
 
     Args:
         boards: rows by the track's name.
         base: path from the page to the folder of entries, with its last slash.
         level: of the headings.
+        whole: path to the page that has every row; this one then leaves out what is not ranked, and says so.
     """
     parts = []
     for track in sorted(boards):
@@ -48,8 +51,14 @@ def sections(boards: Mapping[str, Sequence[Row]], *, base: str = "leaderboard/",
             facts = " · ".join(table.facts)
             parts.append(f"{'#' * level} {table.track}")
             parts.append(f"{_escape(line)}. {_escape(facts)}." if line else f"{_escape(facts)}.")
-            parts.append(markdown_table(table, base=base))
-            parts += ["\n".join(map(_note, table.notes))] if table.notes else []
+            shown = [row for row in rows if row.rank is not None] if whole else rows
+            if shown:
+                table = board(shown)
+                parts.append(markdown_table(table, base=base))
+                parts += ["\n".join(map(_note, table.notes))] if table.notes else []
+            if left := len(rows) - len(shown):
+                also = "further " * bool(shown)
+                parts.append(f"[{left:,} {also}row{'s' * (left != 1)}]({whole}#{table.track}), not ranked.")
     return parts
 
 

@@ -12,7 +12,7 @@ from bench.render.markdown import BEGIN, render_markdown, sections, splice
 
 
 def write_pages(boards: Mapping[str, Sequence[Row]], board: Path, *, check: bool = False) -> list[Path]:
-    """Write `board`/README.md, and the README beside `board` where it has the markers.
+    """Write `board`/README.md, and the ranked rows into the README beside `board` where it has the markers.
 
     Args:
         boards: rows by the track's name.
@@ -25,7 +25,8 @@ def write_pages(boards: Mapping[str, Sequence[Row]], board: Path, *, check: bool
     pages = {board / "README.md": render_markdown(boards)}
     beside = board.resolve().parent / "README.md"
     if beside.is_file() and BEGIN in (text := beside.read_text(encoding="utf-8")):
-        embedded = "\n\n".join(sections(boards, base=f"{board.resolve().name}/"))
+        base = f"{board.resolve().name}/"
+        embedded = "\n\n".join(sections(boards, base=base, whole=f"{base}README.md"))
         pages[beside] = splice(text, embedded)
     return _write(pages, board, check=check)
 

@@ -58,3 +58,19 @@ def test_splice_guarantees() -> None:
 def test_a_page_without_its_markers_is_refused(page: str) -> None:
     with pytest.raises(UsageError, match="Expected one"):
         splice(page, "table")
+
+
+def test_a_page_that_shows_the_ranked_rows_leads_to_the_others(rows: Sequence[Row]) -> None:
+    text = "\n".join(sections({"made-up-v1": rows}, whole="leaderboard/README.md"))
+    for row in rows:
+        assert (f"/{row.entry.name}.json)" in text) == (row.rank is not None)
+    left = sum(row.rank is None for row in rows)
+    assert f"[{left} further rows](leaderboard/README.md#made-up-v1), not ranked." in text
+    assert "97.25% of 400" not in text, "a footnote of a row that is not there"
+
+
+def test_a_track_without_ranked_rows_is_a_line_there() -> None:
+    rows = rank([make_entry("quant8", "..a.x", n_examples=10)])
+    text = "\n".join(sections({"made-up-v1": rows}, whole="leaderboard/README.md"))
+    assert "[1 row](leaderboard/README.md#made-up-v1), not ranked." in text
+    assert "|" not in text

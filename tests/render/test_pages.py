@@ -47,6 +47,7 @@ def test_the_page_beside_the_board_repeats_it_between_the_markers(boards, board)
     assert text.startswith(f"# bench\n\nBefore.\n\n{BEGIN}")
     assert text.endswith(f"{END}\n\nAfter.\n")
     assert "(leaderboard/made-up-v1/" in text
+    assert "(leaderboard/README.md#made-up-v1)" in text
     assert write_pages(boards, board) == []
 
 
