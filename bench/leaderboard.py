@@ -273,27 +273,24 @@ def _price(entry: Entry, cost: Cost) -> tuple[float | None, Hashable]:
     return (latency.median_ms, (entry.provenance.machine, latency.threads)) if latency else (None, None)
 
 
-def _parents(entries: Sequence[Entry]) -> dict[tuple[str, str | None], Entry]:
-    """Return the untouched entry of each model and weights, and of the model whatever its weights (None).
+Parents = dict[tuple[str, str | None], Entry]
+"""The untouched entry of each model and weights; older entries do not name their weights (None)."""
 
-    Of several the one with the most letters, the first of those; never a mere claim.
-    """
-    parents: dict[tuple[str, str | None], Entry] = {}
+
+def _parents(entries: Sequence[Entry]) -> Parents:
+    """Return the untouched entries: of several the one with the most letters, the first of those; no mere claim."""
+    parents: Parents = {}
     for entry in entries:
         if entry.recipe.name == UNTOUCHED and entry.status != "self-reported":
-            for key in {(entry.model, entry.parent_weights), (entry.model, None)}:
-                known = parents.setdefault(key, entry)
-                if len(entry.verdicts.letters) > len(known.verdicts.letters):
-                    parents[key] = entry
+            known = parents.setdefault((entry.model, entry.parent_weights), entry)
+            if len(entry.verdicts.letters) > len(known.verdicts.letters):
+                parents[entry.model, entry.parent_weights] = entry
     return parents
 
 
-def _parent_of(entry: Entry, parents: dict[tuple[str, str | None], Entry]) -> Entry | None:
-    """Return the untouched entry of the network that a row started from; older rows do not say which that was."""
-    own = parents.get((entry.model, entry.parent_weights))
-    other = parents.get((entry.model, None))
-    known_to_differ = other is not None and None not in (entry.parent_weights, other.parent_weights)
-    return own or (None if known_to_differ else other)
+def _parent_of(entry: Entry, parents: Parents) -> Entry | None:
+    """Return the untouched entry of the network that a row started from, or of one that may be the same."""
+    return parents.get((entry.model, entry.parent_weights)) or parents.get((entry.model, None))
 
 
 def _delta(entry: Entry, parent: Entry | None) -> float | None:

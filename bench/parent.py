@@ -14,6 +14,7 @@ from bench.compress.norms import keep_norms
 from bench.compress.sealed import unseal
 from bench.dataset import Dataset
 from bench.files import cache_dir
+from bench.finetune.adversarial import FinetuneAdversarial
 from bench.finetune.clean import FinetuneClean
 from bench.finetune.fast import FinetuneFast
 from bench.load.architectures.schedule import Schedule
@@ -60,15 +61,14 @@ def fit_schedule(
 ) -> Meter:
     """Train a fresh network in place, as its schedule says; return what that cost.
 
-    An adversarial schedule learns from N-FGSM's images (de Jorge et al., 2022): a fourth of the passes of PGD-7, and
-    held-out training images watched for catastrophic overfitting, which ends training with the last good network.
+    Under N-FGSM (de Jorge et al., 2022) held-out training images are watched for catastrophic overfitting, which ends
+    training with the last good network.
 
     Guarantees:
         Training that was interrupted goes on after its last whole epoch; its checkpoints do not outlive the end.
     """
     checkpoints = cache_dir() / "unfinished-training" / cached_path(name, task_of(dataset, threat), schedule).stem
-    descent = _descent(schedule)
-    step: Step = FinetuneFast(kind="noise", **descent) if schedule.adversarial else FinetuneClean(**descent)
+    step = _step(schedule)
     channels_last(network, dataset.image_shape)
     meter = Meter()
     ingredients = Ingredients(
@@ -87,13 +87,17 @@ def fit_schedule(
     return meter
 
 
-def _descent(schedule: Schedule) -> dict[str, Any]:
-    return {
-        "optimizer": "adamw",
-        "learning_rate": schedule.learning_rate,
-        "weight_decay": schedule.weight_decay,
-        "batch_size": schedule.batch_size,
+def _step(schedule: Schedule) -> Step:
+    """Return the fine-tuning step that trains from scratch as the schedule says."""
+    descent: dict[str, Any] = {
+        key: getattr(schedule, key)
+        for key in ("optimizer", "learning_rate", "weight_decay", "batch_size", "crop", "flip")
     }
+    if not schedule.adversarial:
+        return FinetuneClean(**descent)
+    if schedule.attack_steps == 0:
+        return FinetuneFast(kind="noise", **descent)
+    return FinetuneAdversarial(attack_steps=schedule.attack_steps, **descent)
 
 
 def open_sealed(folder: Path) -> nn.Module:

@@ -8,7 +8,7 @@ from typing import Any
 
 Table = dict[str, Any]
 
-_DEEP = 0.8
+_DEEP = 0.9
 """Share of channels removed, from which on fine-tuning begins gently."""
 
 _COMPRESSIONS = (

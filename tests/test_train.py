@@ -39,6 +39,28 @@ def test_the_adversarial_parent_stands_more_than_the_standard_one(tmp_path):
     assert hardened.meter.backward > 1.9 * standard.meter.backward > 0
 
 
+def test_a_parent_can_be_trained_with_pgd_as_papers_do(tmp_path):
+    made = make("bench:digits-cnn-adv", "epochs=6", "attack_steps=3", out=tmp_path / "pgd.safetensors")
+    steps = made.meter.images // made.schedule.batch_size
+    assert made.meter.backward == (3 + 1) * steps * made.schedule.batch_size
+    assert made.schedule.passes == 6 * 2 * (3 + 1)
+    assert made.pgd20.rate > 0.3
+
+
+def test_the_schedule_of_the_networks_for_a_gpu_reaches_the_training():
+    step = parent._step(SCHEDULES["resnet18-adv"])
+    assert (step.optimizer, step.learning_rate, step.attack_steps, step.crop, step.flip) == ("sgd", 0.1, 7, 4, True)
+    clean = parent._step(Schedule(epochs=1, learning_rate=0.1, batch_size=8, optimizer="sgd"))
+    assert (type(clean).__name__, clean.optimizer, clean.flip) == ("FinetuneClean", "sgd", False)
+
+
+def test_a_network_with_batch_norm_comes_back_as_it_was_trained(monkeypatch):
+    monkeypatch.setitem(SCHEDULES, "resnet20", Schedule(epochs=1, learning_rate=1e-3, batch_size=64))
+    first, again = make("bench:resnet20"), make("bench:resnet20")
+    assert (again.meter, again.clean, again.pgd20) == (None, first.clean, first.pgd20)
+    assert first.clean.rate > 0.3
+
+
 def test_the_same_settings_are_not_trained_twice(tmp_path, monkeypatch):
     first = make("bench:digits-cnn", "epochs=1", out=tmp_path / "a.safetensors")
 
@@ -73,6 +95,8 @@ def parent_dataset():
         ("epochs=2.5", "type int"),
         ("epochs=many", "type int"),
         ("learning_rate=-1", "learning_rate > 0"),
+        ("optimizer='lion'", "optimizer"),
+        ("attack_steps=7", "0 where training is not adversarial"),
     ],
 )
 def test_bad_settings_get_a_sentence(assignment, said):

@@ -39,7 +39,7 @@ def trained(
         except UsageError:  # our own file, damaged or of an older architecture: worth a new one, not a message
             path.unlink(missing_ok=True)
         else:
-            return network
+            return network.eval()
     fit(network, schedule)
     network.cpu().eval()
     _save(network, path, name)

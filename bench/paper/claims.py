@@ -107,6 +107,8 @@ def inherent(study: Study) -> Ruling:
                     continue
                 if any("+" in one.recipe.name for one in (ours, theirs)):  # other settings: not the same fine-tuning
                     continue
+                if not _same_parent(ours, theirs):
+                    continue
                 if theirs.verdicts.robust.interval[0] <= LEAST:
                     idle += 1
                 else:
@@ -116,6 +118,12 @@ def inherent(study: Study) -> Ruling:
         nothing = f"{idle} compressed entries stand against an uncompressed one that has no robustness to lose."
         return Ruling(verdict=ruling.verdict, why=(*ruling.why, nothing), evidence=ruling.evidence)
     return ruling
+
+
+def _same_parent(one: Entry, other: Entry) -> bool:
+    """Say whether two entries may have started from the same weights; older ones do not name them."""
+    named = {one.parent_weights, other.parent_weights} - {None}
+    return len(named) < 2
 
 
 def reaches(study: Study) -> Ruling:
@@ -173,6 +181,8 @@ def cheaper(study: Study) -> Ruling:
     if known:
         cost, scratch, one = min(known, key=lambda each: (each[0] / each[1], each[2].ours.name))
         least = f"the cheapest, {one.ours.recipe.name}, took {cost:.3f}, and training {one.theirs.model} {scratch:.3f}."
+        if (before := study.scratch.get(one.ours.model)) is not None:
+            least += f" Whoever has to train {one.ours.model} first pays {before:.3f} more, {cost + before:.3f} in all."
         less = sum(cost < scratch for cost, scratch, _ in known)
         if less:
             why = f"{less} of {len(there)} entries that reach it cost less: {least}"

@@ -38,7 +38,8 @@ class Study:
 
     Attributes:
         track: the question.
-        cells: the entry that stands in each cell; of several the one with the most images, then the first seed.
+        cells: the entry that stands in each cell: one with the recipe's own settings where there is one; of several
+            the one with the most images, then the first seed.
         scratch: what training a network took, by its name, relative to adversarial training from scratch with PGD-7.
         variants: entries made with settings that somebody changed, whose cell another stands in.
         others: entries of other recipes: combined, or fine-tuned towards another objective.
@@ -137,9 +138,9 @@ def study(track: Track, entries: Sequence[Entry], rows: Iterable[Published]) -> 
     )
 
 
-def _preference(entry: Entry) -> tuple[int, bool, int, str]:
-    """Sort entries of one cell: most images first, then settings that nobody changed, then the first seed."""
-    return (-len(entry.verdicts.letters), _changed(entry), entry.seed, entry.name)
+def _preference(entry: Entry) -> tuple[bool, int, int, str]:
+    """Sort entries of one cell: settings that nobody changed first, then most images, then the first seed."""
+    return (_changed(entry), -len(entry.verdicts.letters), entry.seed, entry.name)
 
 
 def _changed(entry: Entry) -> bool:
@@ -167,9 +168,14 @@ def is_adversarial(model: str) -> bool:
     return model.endswith("-adv") or (model.startswith("robustbench:") and not model.endswith("Standard"))
 
 
+_KIN = {"autoattack:resnet18": "bench:resnet18-adv"}
+
+
 def adversarial_kin(model: str) -> str | None:
     """Return the same network trained adversarially; None where the bench has none."""
-    return f"{model}-adv" if model.startswith("bench:") and not is_adversarial(model) else None
+    if model.startswith("bench:") and not is_adversarial(model):
+        return f"{model}-adv"
+    return _KIN.get(model)
 
 
 def in_order(compressions: Iterable[Compression]) -> tuple[Compression, ...]:

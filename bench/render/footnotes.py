@@ -118,7 +118,7 @@ def _trust_notes(entries: Sequence[Entry]) -> list[Note]:
 def _parent_notes(entries: Sequence[Entry]) -> list[Note]:
     """Say where one name stands, or may stand, for several parents: processors round otherwise, and training follows.
 
-    Where an older row does not name its parent's weights, those of a network that is loaded are the same.
+    Older rows do not name their parent's weights; those of a network that is loaded are taken to be the same.
     """
     weights: dict[str, set[str | None]] = {}
     for entry in entries:
@@ -127,8 +127,9 @@ def _parent_notes(entries: Sequence[Entry]) -> list[Note]:
     several = [model for model, found in weights.items() if len(found) > 1]
     if not several:
         return []
-    which = f"{', '.join(several)}: trained on more than one kind of processor, so not the same weights in every row"
-    return [Note(mark=OTHERS, text=f"{which}; bench show ENTRY names them.")]
+    which = f"{', '.join(several)} may not be the same weights in every row"
+    why = "a network that is trained on first use is another one on another processor. bench show ENTRY names them."
+    return [Note(mark=OTHERS, text=f"{which}: {why}")]
 
 
 def _images(entry: Entry) -> int:

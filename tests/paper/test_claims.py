@@ -83,6 +83,12 @@ def test_claim_1_compares_no_other_settings():
     assert fates(inherent(grid(entry("advft", 500), entry("quant16-advft", 300)))) == {"quant16-advft": "loses"}
 
 
+def test_claim_1_compares_no_other_parent_of_the_same_name():
+    here, there = (entry(name, 500).changed(parent_weights=name[0] * 64) for name in ("none", "quant16"))
+    assert inherent(grid(here, there)).evidence == ()
+    assert fates(inherent(grid(here, entry("quant16", 500)))) == {"quant16": "keeps"}, "an older row may be of it"
+
+
 def test_claim_1_ignores_models_without_robustness_to_lose():
     found = inherent(grid(entry("none", 20), entry("prune10", 0), entry("quant16", 20)))
     assert found.evidence == ()
@@ -99,8 +105,10 @@ def test_claim_2_needs_an_adversarially_trained_network():
     assert found.why[0] == "bench:conv8-adv, to compare bench:conv8 with, has no entry."
     found = reaches(grid(*tuned(500, 500), entry("none", 30, model=ADV)))
     assert found.why[0] == "bench:conv8-adv, to compare bench:conv8 with, is not robust itself."
+    found = reaches(grid(entry("none", 30, model="timm:resnet18")))
+    assert "The bench has no adversarially trained network like timm:resnet18." in found.why
     found = reaches(grid(entry("none", 30, model="autoattack:resnet18")))
-    assert "The bench has no adversarially trained network like autoattack:resnet18." in found.why
+    assert "bench:resnet18-adv, to compare autoattack:resnet18 with, has no entry." in found.why
 
 
 def test_claim_2_is_about_standard_parents_compressed_and_fine_tuned():
@@ -150,6 +158,8 @@ def test_claim_3_is_about_what_training_the_compared_network_took():
     cells = grid(*tuned(495, 300), entry("none", 500, model=ADV))
     cost = cells.get("bench:conv8", cells.rows[1], "adversarial").effort.relative_cost
     assert cheaper(replace(cells, scratch={ADV: cost * 1.01})).verdict == "holds"
+    (why,) = cheaper(replace(cells, scratch={ADV: cost * 1.01, "bench:conv8": 0.03})).why
+    assert why.endswith(f"Whoever has to train bench:conv8 first pays 0.030 more, {cost + 0.03:.3f} in all.")
     found = cheaper(replace(cells, scratch={ADV: cost}))
     assert found.verdict == "does not hold"
     assert found.why[0].endswith(f"prune10-advft, took {cost:.3f}, and training {ADV} {cost:.3f}.")

@@ -43,9 +43,9 @@ def test_rows_are_in_order_whatever_was_measured():
     assert len(found.missing("bench:conv8")) == len(found.missing("bench:conv8-adv")) == 3 * 5
 
 
-def test_the_entry_with_the_most_images_stands_in_its_cell():
-    few, first, second = entry("quant4", 5, n=10), entry("quant4", 50), entry("quant4", 60, seed=1)
-    tried = entry("quant4+abc123", 70)
+def test_settings_of_its_own_then_the_most_images_stand_in_a_cell():
+    few, first, second = entry("quant4", 5, n=10), entry("quant4", 50, n=500), entry("quant4", 60, n=500, seed=1)
+    tried = entry("quant4+abc123", 70, n=1000)
     fatal = entry("quant16", 900, alarms=(FATAL,))
     found = grid(tried, second, few, first, fatal)
     assert list(found.cells.values()) == [first]

@@ -23,6 +23,7 @@ ARCHITECTURES = Registry(
         "resnet20": "bench.load.architectures.resnet:resnet20",
         "resnet56": "bench.load.architectures.resnet:resnet56",
         "resnet18": "bench.load.architectures.resnet:resnet18",
+        "resnet18-adv": "bench.load.architectures.resnet:resnet18",
         "preact-resnet18": "bench.load.architectures.preact_resnet:preact_resnet18",
         "wrn-28-10": "bench.load.architectures.wide_resnet:wrn_28_10",
     },
@@ -33,8 +34,19 @@ SCHEDULES = {
     "digits-cnn-adv": Schedule(epochs=30, learning_rate=1e-3, batch_size=32, adversarial=True),
     "conv8": Schedule(epochs=5, learning_rate=1e-3, batch_size=128),
     "conv8-adv": Schedule(epochs=8, learning_rate=1e-3, batch_size=64, adversarial=True),
+    # For a GPU: on a processor this takes days. The recipe of most of RobustBench's ResNet-18s, without extra data.
+    "resnet18-adv": Schedule(
+        epochs=30,
+        learning_rate=0.1,
+        batch_size=128,
+        optimizer="sgd",
+        adversarial=True,
+        attack_steps=7,
+        crop=4,
+        flip=True,
+    ),
 }
-"""Networks small enough to be trained on first use, and how; those ending in -adv adversarially."""
+"""Networks that are trained on first use, and how; those ending in -adv adversarially."""
 
 
 def build(name: str, image_shape: Shape, n_classes: int) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from bench.errors import UsageError
 
@@ -13,11 +14,16 @@ class Schedule:
 
     Attributes:
         epochs: passes over the training images.
-        learning_rate: Adam's largest step size.
+        learning_rate: the largest step size.
         batch_size: images a step.
-        weight_decay: decoupled weight decay.
+        weight_decay: decoupled for "adamw".
         seed: of the initial weights; the caller's training draws its order of images from it too.
-        adversarial: whether it learns from N-FGSM's images (de Jorge et al., 2022) within the track's threat model.
+        adversarial: whether it learns from adversarial images within the track's threat model.
+        attack_steps: of PGD (Madry et al., 2018), which finds them; 0 for N-FGSM (de Jorge et al., 2022), a fourth of
+            the passes of PGD-7.
+        optimizer: "adamw" or "sgd" with momentum 0.9.
+        crop: pixels by which images are padded before a random crop; 0 for none.
+        flip: whether every other image is mirrored.
     """
 
     epochs: int
@@ -26,12 +32,19 @@ class Schedule:
     weight_decay: float = 5e-4
     seed: int = 0
     adversarial: bool = False
+    attack_steps: int = 0
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    crop: int = 0
+    flip: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch_size < 1 or not self.learning_rate > 0 or self.weight_decay < 0:
             raise UsageError(f"Expected epochs ≥ 0, batch_size ≥ 1, learning_rate > 0, weight_decay ≥ 0, got {self}.")
+        if self.attack_steps < 0 or (self.attack_steps and not self.adversarial):
+            raise UsageError(f"Expected attack_steps ≥ 0, and 0 where training is not adversarial, got {self}.")
 
     @property
     def passes(self) -> int:
         """Passes forward and backward for each training image; N-FGSM adds one of each to the training's own."""
-        return self.epochs * (4 if self.adversarial else 2)
+        attack = (self.attack_steps or 1) if self.adversarial else 0
+        return self.epochs * 2 * (attack + 1)
