@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 Result = TypeVar("Result")
@@ -22,10 +23,14 @@ def macs_during(run: Callable[[], Result]) -> tuple[int, Result]:
 
 @contextmanager
 def _attention_in_parts() -> Iterator[None]:
-    """Keep `nn.MultiheadAttention` from running as one fused operation, of which the counter sees nothing."""
+    """Keep attention from running as one fused operation, of which the counter may see nothing.
+
+    It never sees `nn.MultiheadAttention`'s, and that of `scaled_dot_product_attention` on a CPU in some releases (2.14).
+    """
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
