@@ -25,7 +25,7 @@ def macs_during(run: Callable[[], Result]) -> tuple[int, Result]:
 def _attention_in_parts() -> Iterator[None]:
     """Keep attention from running as one fused operation, of which the counter may see nothing.
 
-    It never sees `nn.MultiheadAttention`'s, and that of `scaled_dot_product_attention` on a CPU in some releases (2.14).
+    It never sees `nn.MultiheadAttention`'s, and on a CPU in some releases (2.14) not `scaled_dot_product_attention`.
     """
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

@@ -81,6 +81,11 @@ def machine() -> str:
     return ", ".join([model, f"{os.cpu_count()} cores", *vector[:1]])
 
 
+def has_vnni() -> bool:
+    """Whether the processor adds four products of 8 bits in one instruction, exactly; without, they may overflow 16."""
+    return "vnni" in machine()
+
+
 def _commit() -> tuple[str | None, bool]:
     """Ask git about the checkout whose `bench` package is running, wherever it was installed from.
 

@@ -7,9 +7,11 @@ from small_networks import SHAPE, train
 
 from bench.compress.export import agreement, deploy, packed_bytes
 from bench.compress.norms import settle_norms
+from bench.compress.onnx_graph import open_session
 from bench.compress.prune_channels import PruneChannels
 from bench.compress.quantize import Quantize
 from bench.compress.trace import trace
+from bench.provenance import has_vnni
 
 
 def test_int8_runs_in_integers_and_agrees_with_its_twin(either, ingredients, unseen):
@@ -24,6 +26,23 @@ def test_int8_runs_in_integers_and_agrees_with_its_twin(either, ingredients, uns
         result = agreement(subject.twin, artefact.classifier, images)
         assert result.top1 >= 0.995
         assert result.gap <= 3 * result.noise + 0.01
+
+
+def test_only_processors_without_vnni_pay_for_exact_products(either, ingredients, unseen, monkeypatch):
+    data = deploy(Quantize()(either, ingredients()), SHAPE).data
+    key, answers = "session.x64quantprecision", []
+    for vnni in (True, False):
+        monkeypatch.setattr("bench.compress.onnx_graph.has_vnni", lambda found=vnni: found)
+        session = open_session(data, 1)
+        if vnni:
+            with pytest.raises(RuntimeError, match=key):
+                session.get_session_options().get_session_config_entry(key)
+        else:
+            assert session.get_session_options().get_session_config_entry(key) == "1"
+        (name,) = (one.name for one in session.get_inputs())
+        answers.append(session.run(None, {name: unseen.numpy()})[0])
+    if has_vnni():
+        assert (answers[0] == answers[1]).all()
 
 
 def test_the_int8_file_is_a_quarter_of_the_float_one(ingredients, conv):
