@@ -34,7 +34,7 @@ SCHEDULES = {
     "digits-cnn-adv": Schedule(epochs=30, learning_rate=1e-3, batch_size=32, adversarial=True),
     "conv8": Schedule(epochs=5, learning_rate=1e-3, batch_size=128),
     "conv8-adv": Schedule(epochs=8, learning_rate=1e-3, batch_size=64, adversarial=True),
-    # For a GPU: on a processor this takes days. The recipe of most of RobustBench's ResNet-18s, without extra data.
+    # For a GPU: on two cores this takes days.
     "resnet18-adv": Schedule(
         epochs=30,
         learning_rate=0.1,
