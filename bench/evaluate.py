@@ -31,6 +31,7 @@ from bench.stages import (
     attack,
     compare_twin,
     compare_under_attack,
+    deployed_threads,
     device_name,
     keep_evidence,
     measure,
@@ -92,7 +93,7 @@ def _evaluate(request: Request, board: Path, report: Report) -> tuple[Entry, Fil
 
     with clock.stage("deploy"):
         report(Event(stage="deploy"))
-        artefact = deploy(subject, dataset.image_shape)
+        artefact = deploy(subject, dataset.image_shape, threads=deployed_threads(device))
         parent_artefact = deploy(Subject(twin=parent, parent=parent, deployed=parent), dataset.image_shape)
         accused = stand_trial(subject, artefact, compressed=bool(made.steps))
         agrees = compare_twin(accused, artefact, examples, device)

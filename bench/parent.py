@@ -91,7 +91,7 @@ def _step(schedule: Schedule) -> Step:
     """Return the fine-tuning step that trains from scratch as the schedule says."""
     descent: dict[str, Any] = {
         key: getattr(schedule, key)
-        for key in ("optimizer", "learning_rate", "weight_decay", "batch_size", "crop", "flip")
+        for key in ("optimizer", "learning_rate", "weight_decay", "batch_size", "crop", "flip", "precision")
     }
     if not schedule.adversarial:
         return FinetuneClean(**descent)

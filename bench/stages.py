@@ -64,6 +64,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def deployed_threads(device: torch.device) -> int:
+    """Return how many threads the deployed model answers with: one on a CPU, whose cores the attack needs."""
+    return 1 if device.type == "cpu" else torch.get_num_threads()
+
+
 class Clock:
     """Wall seconds by stage."""
 

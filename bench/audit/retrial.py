@@ -17,7 +17,7 @@ from bench.errors import MissingError, UsageError
 from bench.load.datasets import load_dataset
 from bench.model import Subject
 from bench.prepare import sealed_folder
-from bench.stages import stand_trial
+from bench.stages import deployed_threads, stand_trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ def stand_again(entry: Entry, sealed: Sealed, device: torch.device, parent: nn.M
         )
     network = sealed.network
     subject = Subject(twin=network, parent=network if parent is None else parent, deployed=network)
-    artefact = deploy(subject, dataset.image_shape)
+    artefact = deploy(subject, dataset.image_shape, threads=deployed_threads(device))
     trial = Trial(
         subject=stand_trial(subject, artefact, compressed=parent is not None),
         examples=dataset.test.first(n),

@@ -17,7 +17,7 @@ from bench.errors import UsageError
 from bench.finetune.clean import cross_entropy
 from bench.finetune.descent import Descent
 from bench.finetune.loop import finetune
-from bench.finetune.pgd import ascend, check_attack, cross_entropy_of, grown, noise
+from bench.finetune.pgd import ascend, check_attack, cross_entropies, grown, noise
 from bench.threat_model import ThreatModel
 
 if TYPE_CHECKING:
@@ -77,4 +77,4 @@ class FinetuneFast(Descent):
             return moved.clamp(0.0, 1.0) if wide else threat.project(moved, images)
 
         start = project(images + noise(images, threat, generator, radius * eps))
-        return ascend(model, start, cross_entropy_of(labels), threat, project, steps=1, step_size=alpha * eps)
+        return ascend(model, start, cross_entropies, labels, threat, project, steps=1, step_size=alpha * eps)

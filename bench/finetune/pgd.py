@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.errors import UsageError
+from bench.finetune.replay import Loss, replayed
 from bench.model import grid_parameters
 from bench.threat_model import ThreatModel
 
@@ -49,7 +50,8 @@ def logits_of(model: nn.Module, images: Tensor) -> Tensor:
 def ascend(
     model: nn.Module,
     start: Tensor,
-    loss: Callable[[Tensor], Tensor],
+    loss: Loss,
+    target: Tensor,
     threat: ThreatModel,
     project: Project,
     *,
@@ -61,22 +63,32 @@ def ascend(
     Args:
         model: maps [0, 1] to logits; held still.
         start: (N, C, H, W) in [0, 1].
-        loss: maps logits to a scalar, a sum over images, so that no image's step depends on another.
+        loss: maps logits and target to a scalar, a sum over images, so that no image's step depends on another.
+        target: labels, or whatever else the loss compares logits with.
         threat: its norm says which direction is steepest.
         project: brings each step's images back.
         steps: gradient steps.
         step_size: length of a step in the threat's norm, units of [0, 1].
     """
-    adversarial = start
+    adversarial = start.detach()
     with attacked(model):
+        slope = replayed(slope_at, model, adversarial, loss, target)
         for _ in range(steps):
-            adversarial = adversarial.detach().requires_grad_()
-            value = loss(logits_of(model, adversarial))
-            if not value.requires_grad:  # a network that cuts the graph has nothing to follow
+            gradient = slope(adversarial)
+            if gradient is None:
                 break
-            (gradient,) = torch.autograd.grad(value, adversarial, materialize_grads=True)
-            adversarial = project(adversarial.detach() + step_size * _direction(gradient, threat))
-    return adversarial.detach()
+            adversarial = project(adversarial + step_size * _direction(gradient, threat))
+    return adversarial
+
+
+def slope_at(model: nn.Module, images: Tensor, loss: Loss, target: Tensor) -> Tensor | None:
+    """Return the gradient of the loss at the images; None where the network cuts the graph: nothing to follow."""
+    images = images.detach().requires_grad_()
+    value = loss(logits_of(model, images), target)
+    if not value.requires_grad:
+        return None
+    (gradient,) = torch.autograd.grad(value, images, materialize_grads=True)
+    return gradient
 
 
 def pgd(
@@ -105,7 +117,7 @@ def pgd(
         return threat.project(moved, images)
 
     start = images if generator is None else project(images + noise(images, threat, generator))
-    return ascend(model, start, cross_entropy_of(labels), threat, project, steps=steps, step_size=step_size)
+    return ascend(model, start, cross_entropies, labels, threat, project, steps=steps, step_size=step_size)
 
 
 def pgd_on_divergence(
@@ -136,20 +148,18 @@ def pgd_on_divergence(
     def project(moved: Tensor) -> Tensor:
         return threat.project(moved, images)
 
-    def loss(logits: Tensor) -> Tensor:
-        return F.kl_div(logits.log_softmax(1), probabilities, reduction="sum")
-
-    start = project(images + 0.001 * torch.randn(images.shape, generator=generator).to(images))
-    return ascend(model, start, loss, threat, project, steps=steps, step_size=step_size)
+    start = project(images + 0.001 * _drawn(torch.randn, images, generator))
+    return ascend(model, start, divergences, probabilities, threat, project, steps=steps, step_size=step_size)
 
 
-def cross_entropy_of(labels: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return the loss that maps logits to the sum of their cross-entropies with the labels."""
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the sum of the images' cross-entropies."""
+    return F.cross_entropy(logits, labels, reduction="sum")
 
-    def loss(logits: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels, reduction="sum")
 
-    return loss
+def divergences(logits: Tensor, probabilities: Tensor) -> Tensor:
+    """Return the sum of the images' divergences (KL) from the probabilities."""
+    return F.kl_div(logits.log_softmax(1), probabilities, reduction="sum")
 
 
 def noise(images: Tensor, threat: ThreatModel, generator: torch.Generator, radius: float | None = None) -> Tensor:
@@ -162,10 +172,19 @@ def noise(images: Tensor, threat: ThreatModel, generator: torch.Generator, radiu
         radius: size of the noise, units of [0, 1].
     """
     radius = float(threat.eps) if radius is None else radius
-    cube = torch.rand(images.shape, generator=generator).to(images) * 2 - 1
+    cube = _drawn(torch.rand, images, generator) * 2 - 1
     if threat.norm == "Linf":
         return cube * radius
     return cube * (radius / threat.size(cube).clamp_min(1e-12))
+
+
+def _drawn(draw: Callable[..., Tensor], images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return random numbers of the images' shape, drawn on their device, as the generator on the CPU decides."""
+    if not images.is_cuda:
+        return draw(images.shape, generator=generator).to(images)
+    seed = int(torch.randint(2**62, (), generator=generator))
+    there = torch.Generator(images.device).manual_seed(seed)
+    return draw(images.shape, generator=there, device=images.device).to(images)
 
 
 def _direction(gradient: Tensor, threat: ThreatModel) -> Tensor:

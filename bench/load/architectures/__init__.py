@@ -44,6 +44,7 @@ SCHEDULES = {
         attack_steps=7,
         crop=4,
         flip=True,
+        precision="bf16",
     ),
 }
 """Networks that are trained on first use, and how; those ending in -adv adversarially."""

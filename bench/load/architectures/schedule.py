@@ -24,6 +24,7 @@ class Schedule:
         optimizer: "adamw" or "sgd" with momentum 0.9.
         crop: pixels by which images are padded before a random crop; 0 for none.
         flip: whether every other image is mirrored.
+        precision: "bf16" computes in bfloat16 where PyTorch's autocast deems it safe.
     """
 
     epochs: int
@@ -36,6 +37,7 @@ class Schedule:
     optimizer: Literal["adamw", "sgd"] = "adamw"
     crop: int = 0
     flip: bool = False
+    precision: Literal["float32", "bf16"] = "float32"
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch_size < 1 or not self.learning_rate > 0 or self.weight_decay < 0:

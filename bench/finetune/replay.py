@@ -1,0 +1,91 @@
+"""On CUDA, the gradient of an attack as a recorded graph of kernels, launched at once.
+
+One by one, the kernels of a small network, and the many of a quantised one, take longer to launch than to run; an
+attack launches the same ones at every step of every batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Maps (logits, target) to a scalar."""
+Slope = Callable[[nn.Module, Tensor, Loss, Tensor], Tensor | None]
+"""Returns the gradient of loss(model(images), target) at the images; None where the network cuts the graph."""
+MOST = 4
+"""Graphs kept for a network: the shapes of its batches, and of those held out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Graph:
+    """Kernels that read `images` and `target` and write `gradient`."""
+
+    kernels: torch.cuda.CUDAGraph
+    images: Tensor
+    target: Tensor
+    gradient: Tensor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the gradient, in memory that the next call writes to again."""
+        self.images.copy_(images)
+        self.kernels.replay()
+        return self.gradient
+
+
+_graphs: WeakKeyDictionary[nn.Module, dict[Any, _Graph | None]] = WeakKeyDictionary()
+
+
+def replayed(slope: Slope, model: nn.Module, images: Tensor, loss: Loss, target: Tensor) -> Callable[[Tensor], Any]:
+    """Return what finds slopes at images like these: a recorded graph where this is asked for the second time.
+
+    A network that cannot be recorded, because it asks the host for a number on the way, goes on without.
+
+    Args:
+        slope: what is recorded.
+        model: held still, so that only its weights change between two calls, and they in place.
+        images: (N, C, H, W), for shape and device.
+        loss: a function, the same one at each call.
+        target: of the loss; its values may change between calls.
+    """
+
+    def direct(points: Tensor) -> Tensor | None:
+        return slope(model, points, loss, target)
+
+    if not images.is_cuda:
+        return direct
+    known, key = _graphs.setdefault(model, {}), _key(model, images, loss, target)
+    if key not in known:  # the first time compiles kernels and chooses algorithms, which no graph may hold
+        known[key] = None
+        while len(known) > MOST:
+            del known[next(iter(known))]
+        return direct
+    if known[key] is None:
+        known[key] = _record(slope, model, images, loss, target)
+    graph = known[key]
+    if graph is None:
+        return direct
+    graph.target.copy_(target)
+    return graph
+
+
+def _key(model: nn.Module, images: Tensor, loss: Loss, target: Tensor) -> tuple[Any, ...]:
+    """Return what a graph is tied to: shapes, precision, and where the network lies in memory."""
+    places = tuple(tensor.data_ptr() for tensor in (*model.parameters(), *model.buffers()))
+    precision = torch.is_autocast_enabled("cuda"), torch.backends.cudnn.allow_tf32
+    return images.shape, target.shape, target.dtype, loss, precision, places
+
+
+def _record(slope: Slope, model: nn.Module, images: Tensor, loss: Loss, target: Tensor) -> _Graph | None:
+    kernels, points, goal = torch.cuda.CUDAGraph(), images.detach().clone(), target.clone()
+    try:
+        with torch.cuda.graph(kernels):
+            gradient = slope(model, points, loss, goal)
+    except RuntimeError:
+        return None
+    return None if gradient is None else _Graph(kernels=kernels, images=points, target=goal, gradient=gradient)

@@ -1,0 +1,121 @@
+"""On CUDA an attack's kernels are recorded; what comes out is what comes out without."""
+
+import pytest
+import torch
+from torch import nn
+
+from bench.compress.quantize import Quantize
+from bench.finetune import replay
+from bench.finetune.pgd import attacked, cross_entropies, pgd, slope_at
+from bench.threat_model import ThreatModel, parse_eps
+
+THREAT = ThreatModel(norm="Linf", eps=parse_eps("8/255"))
+
+
+def network(seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)
+        )  # fmt: skip
+
+
+def batch(device: str, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    images, labels = torch.rand(16, 1, 8, 8, generator=generator), torch.randint(5, (16,), generator=generator)
+    return images.to(device), labels.to(device)
+
+
+def attack(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(2)
+    return pgd(model, images, labels, THREAT, steps=3, step_size=0.01, generator=generator)
+
+
+def directly(model: nn.Module, monkeypatch: pytest.MonkeyPatch, images: torch.Tensor, labels: torch.Tensor):
+    with monkeypatch.context() as patch:
+        patch.setattr("bench.finetune.pgd.replayed", lambda slope, model, images, loss, target: (
+            lambda points: slope(model, points, loss, target)))  # fmt: skip
+        return attack(model, images, labels)
+
+
+def same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether they are the same but for a few pixels, whose gradient is so close to 0 that its sign is chance."""
+    return bool((one != other).float().mean() < 0.01)
+
+
+def graphs(model: nn.Module) -> list[object]:
+    return [graph for graph in replay._graphs.get(model, {}).values() if graph is not None]
+
+
+def test_nothing_is_recorded_on_a_cpu():
+    model = network()
+    for _ in range(3):
+        attack(model, *batch("cpu"))
+    assert model not in replay._graphs
+
+
+@pytest.mark.gpu
+def test_a_recorded_attack_finds_the_same_images(monkeypatch):
+    model = network().to("cuda")
+    for seed in range(4):
+        images, labels = batch("cuda", seed)
+        assert same(attack(model, images, labels), directly(model, monkeypatch, images, labels))
+    assert len(graphs(model)) == 1
+
+
+@pytest.mark.gpu
+def test_it_follows_weights_that_training_moves_and_those_put_in_their_place(monkeypatch):
+    model = network().to("cuda")
+    images, labels = batch("cuda")
+    before = [attack(model, images, labels) for _ in range(2)][-1]
+    model.load_state_dict(network(seed=1).state_dict())
+    after = attack(model, images, labels)
+    assert same(after, directly(model, monkeypatch, images, labels))
+    assert not same(after, before)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight = nn.Parameter(torch.randn_like(module.weight))
+    assert same(attack(model, images, labels), directly(model, monkeypatch, images, labels))
+
+
+@pytest.mark.gpu
+def test_a_quantised_network_is_recorded_too(monkeypatch, conv, ingredients):
+    twin = Quantize()(conv, ingredients()).twin.to("cuda")
+    shape = next(iter(ingredients().train.images)).shape
+    images, labels = torch.rand(16, *shape, device="cuda"), torch.zeros(16, dtype=torch.int64, device="cuda")
+    for _ in range(3):
+        assert same(attack(twin, images, labels), directly(twin, monkeypatch, images, labels))
+    assert len(graphs(twin)) == 1
+
+
+class AsksTheHost(nn.Module):
+    """Cannot be recorded: it waits for a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(64, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.last(images.flatten(1))
+        return scores * 2 if scores.sum().item() > 0 else scores
+
+
+@pytest.mark.gpu
+def test_a_network_that_cannot_be_recorded_is_attacked_all_the_same(monkeypatch):
+    model = AsksTheHost().to("cuda")
+    images, labels = batch("cuda")
+    found = [attack(model, images, labels) for _ in range(4)]
+    assert all(same(found[0], other) for other in found[1:])
+    assert graphs(model) == []
+    assert torch.randn(3, device="cuda").isfinite().all()  # the device is as usable as before
+
+
+@pytest.mark.gpu
+def test_the_network_goes_with_its_graphs():
+    model = network().to("cuda")
+    with attacked(model):
+        for _ in range(2):
+            replay.replayed(slope_at, model, *[batch("cuda")[0], cross_entropies, batch("cuda")[1]])
+    known = len(replay._graphs)
+    del model
+    assert len(replay._graphs) == known - 1
