@@ -5,8 +5,12 @@ import torch
 from torch import nn
 
 from bench.compress.quantize import Quantize
+from bench.dataset import Examples
 from bench.finetune import replay
 from bench.finetune.pgd import attacked, cross_entropies, pgd, slope_at
+from bench.model import Subject
+from bench.progress import silent
+from bench.recipe import Ingredients, Meter
 from bench.threat_model import ThreatModel, parse_eps
 
 THREAT = ThreatModel(norm="Linf", eps=parse_eps("8/255"))
@@ -79,10 +83,14 @@ def test_it_follows_weights_that_training_moves_and_those_put_in_their_place(mon
 
 
 @pytest.mark.gpu
-def test_a_quantised_network_is_recorded_too(monkeypatch, conv, ingredients):
-    twin = Quantize()(conv, ingredients()).twin.to("cuda")
-    shape = next(iter(ingredients().train.images)).shape
-    images, labels = torch.rand(16, *shape, device="cuda"), torch.zeros(16, dtype=torch.int64, device="cuda")
+def test_a_quantised_network_is_recorded_too(monkeypatch):
+    parent, images, labels = network(), (255 * batch("cpu")[0]).byte(), batch("cpu")[1]
+    given = Ingredients(
+        train=Examples(images=images, labels=labels), threat=THREAT, finetune_images=16,
+        generator=torch.Generator().manual_seed(0), device=torch.device("cpu"), report=silent, meter=Meter(),
+    )  # fmt: skip
+    twin = Quantize()(Subject(twin=parent, parent=parent, deployed=parent), given).twin.to("cuda")
+    images, labels = batch("cuda")
     for _ in range(3):
         assert same(attack(twin, images, labels), directly(twin, monkeypatch, images, labels))
     assert len(graphs(twin)) == 1
