@@ -20,7 +20,7 @@ from bench.recipe_words import spell
 from bench.scrutiny import CHALLENGE, Challenge, Evidence, Verification
 from bench.submission import Claim
 from bench.track import Track
-from bench.verdicts import LETTERS, LOW_PRECISION, STANDING, Proportion, Verdicts
+from bench.verdicts import LETTERS, LOW_PRECISION, STANDING, TENSOR_FLOAT, Proportion, Verdicts
 
 FINETUNE, UNTUNED = "finetune-", "none"
 Status = Literal["measured", "verified", "self-reported"]
@@ -230,7 +230,8 @@ class Entry(BaseModel):
         """What `--engine` calls whoever attacked."""
         if self.engine.startswith("pyautoattack"):
             return "reference"
-        return f"bench-{LOW_PRECISION}" if self.low_precision else "bench"
+        search = self.engine.rpartition(" ")[2]
+        return f"bench-{search}" if search in (LOW_PRECISION, TENSOR_FLOAT) else "bench"
 
     @property
     def ranked(self) -> bool:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import torch
-
 from bench.attack.engine import Trial
 from bench.attack.engines import new_engine
 from bench.compress.export import deploy
@@ -41,6 +39,7 @@ from bench.stages import (
     recipe_record,
     stand_trial,
 )
+from bench.tensor_float import forbid_tensor_float
 from bench.verdicts import Proportion, Verdicts
 
 
@@ -75,11 +74,10 @@ def evaluate_each(
 def _evaluate(request: Request, board: Path, report: Report) -> tuple[Entry, FileJournal]:
     """Take one request down the line."""
     track, device, clock = request.track, pick_device(request.device), Clock()
-    # TensorFloat-32 keeps 10 bits of mantissa: the twin would no longer be what the deployed model computes.
-    torch.backends.cudnn.allow_tf32 = False
+    forbid_tensor_float()
     request.recipe.declared()
     refuse_to_forget(board / track.name / f"{request.name}.json")
-    n_examples, engine = request.images, new_engine(request.engine, batch_size=request.batch_size)
+    n_examples, engine = request.images, new_engine(request.engine, batch_size=request.batch_size, device=device)
 
     with clock.stage("load"):
         report(Event(stage="load", note=f"{request.model} on {track.dataset}"))

@@ -26,6 +26,7 @@ from bench.prepare import make
 from bench.progress import Event
 from bench.request import Request
 from bench.stages import pick_device
+from bench.tensor_float import forbid_tensor_float
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -49,7 +50,7 @@ def main() -> int:
 
 def _prepare(request: Request, tell: Tell) -> str:
     """Make and seal the model; return "", or why it could not be sealed."""
-    torch.backends.cudnn.allow_tf32 = False
+    forbid_tensor_float()
 
     def report(event: Event) -> None:
         tell({"event": dataclasses.asdict(event)})

@@ -27,7 +27,7 @@ class Request:
         trust: whether the user's own Python files may run: `python:` models, and the recipe's own steps.
         own_steps: whether the recipe's own steps may run, if nothing else may.
         claim: what the recipe's authors say they measured.
-        engine: who attacks: "bench", "bench-bf16" or "reference".
+        engine: who attacks: "bench", "bench-tf32", "bench-bf16" or "reference".
         fresh: whether to forget what an interrupted run left.
         keep: the folder to keep the adversarial images in that decided the verdicts; None to keep none.
         batch_size: images in a pass of the attack, which changes no verdict; None for what suits the device.

@@ -15,8 +15,8 @@ ROBUST, WRONG = "robust", "misclassified"
 AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")
 """The four attacks of AutoAttack standard (Croce & Hein, 2020), in their order."""
 
-LOW_PRECISION = "bf16"
-"""Last word of the name of an engine that searches in bfloat16: not the official protocol, and never ranked."""
+LOW_PRECISION, TENSOR_FLOAT = "bf16", "tf32"
+"""Last words of the names of engines that search in bfloat16, which is never ranked, and in TensorFloat-32."""
 
 # `x` already means "wrong when clean".
 LETTERS = ascii_lowercase.replace(MISCLASSIFIED, "")

@@ -16,14 +16,13 @@ from bench.allocator import keep_freed_memory
 from bench.attack.apgd import Apgd, Loss
 from bench.attack.capacity import Capacity
 from bench.attack.fab import Fab
-from bench.attack.field import Field, Means, Room, Work
+from bench.attack.field import Field, Means, Precision, Room, Work
 from bench.attack.probe import Record
 from bench.attack.search import Search
 from bench.attack.square import Square
 from bench.attack.suites import STANDARD, Budget, passes
 from bench.flop_counter import macs_during
 from bench.progress import Event, Report
-from bench.verdicts import LOW_PRECISION
 
 if TYPE_CHECKING:
     from bench.attack.engine import Trial
@@ -55,20 +54,20 @@ class BenchEngine:
         budget: of each attack.
         work: where what was really computed is counted, in vain or not.
         capacity: how many images go through a network in one pass; halved where memory runs out.
-        low_precision: whether the search asks networks in bfloat16. The judge never does, so that nothing falls that
-            would not fall in full precision; but a coarser search may miss what the protocol's finds.
+        precision: in which the search asks networks. The judge asks in full precision, so that nothing falls that
+            would not fall in it; but a coarser search may miss what the protocol's finds.
     """
 
     room: Room | None = None
     budget: Budget = STANDARD
     work: Work = field(default_factory=Work)
     capacity: Capacity = field(default_factory=Capacity)
-    low_precision: bool = False
+    precision: Precision = "float32"
 
     @property
     def name(self) -> str:
         """What an entry remembers of the engine."""
-        return f"{NAME} {LOW_PRECISION}" if self.low_precision else NAME
+        return NAME if self.precision == "float32" else f"{NAME} {self.precision}"
 
     def __call__(
         self, trial: Trial, attack: str, images: list[int], report: Report
@@ -77,7 +76,7 @@ class BenchEngine:
         keep_freed_memory()
         search = new_search(attack, trial, self.budget)
         room = self.room or suitable_room(trial)
-        means = Means(work=self.work, capacity=self.capacity, low_precision=self.low_precision)
+        means = Means(work=self.work, capacity=self.capacity, precision=self.precision)
         slots = Field(trial, attack, search, room=room, means=means)
         waiting, tally = images[::-1], _Tally(total=len(images), each=passes(attack, trial.n_classes).total)
         outcomes, record = dict[int, bool](), Record()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
+
 from bench.attack.capacity import Capacity
 from bench.attack.driver import BenchEngine
 from bench.attack.engine import Engine
@@ -15,23 +17,27 @@ from bench.registry import did_you_mean
 
 ENGINES: dict[str, Callable[[], Engine]] = {
     "bench": BenchEngine,
-    "bench-bf16": lambda: BenchEngine(low_precision=True),
+    "bench-tf32": lambda: BenchEngine(precision="tf32"),
+    "bench-bf16": lambda: BenchEngine(precision="bf16"),
     "reference": ReferenceEngine,
 }
 
 
-def new_engine(name: str, *, batch_size: int | None = None) -> Engine:
+def new_engine(name: str, *, batch_size: int | None = None, device: torch.device | None = None) -> Engine:
     """Return the engine of that name.
 
     Args:
         name: one of `ENGINES`.
         batch_size: images in a pass; None lets the engine choose.
+        device: where it will attack, if that is known.
 
     Raises:
-        UsageError: there is none, or its protocol fixes the batch size.
+        UsageError: there is none, its protocol fixes the batch size, or it is of no use on the device.
     """
     if name not in ENGINES:
         raise UsageError(f"There is no attack engine '{name}'.{did_you_mean(name, ENGINES)}")
+    if name == "bench-tf32" and device is not None and device.type != "cuda":
+        raise UsageError(f"Expected a CUDA device with --engine {name}, got {device}: only CUDA knows TensorFloat-32.")
     engine = ENGINES[name]()
     if batch_size is None:
         return engine

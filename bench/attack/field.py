@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -15,12 +16,17 @@ from bench.attack.guides import guide
 from bench.attack.judge import judge
 from bench.attack.probe import VANISHED, Record
 from bench.attack.search import Answer, Arrivals, Move, Question, Search, seat
+from bench.tensor_float import tensor_float
 
 if TYPE_CHECKING:
     from bench.attack.engine import Trial
 
 SEEN = ("forward", "backward", "zero_gradients", "broken_gradients", "broken_logits", "judged", "disagreed")
 _FORWARD, _GRADIENTS, _BROKEN_LOGITS, _JUDGED = 0, slice(1, 4), 4, 5
+
+
+Precision = Literal["float32", "tf32", "bf16"]
+"""Of a search: the network's own, convolutions on CUDA in TensorFloat-32, everything in bfloat16 by autocast."""
 
 
 @dataclass(kw_only=True)
@@ -45,12 +51,12 @@ class Means:
     Attributes:
         work: counts what is computed.
         capacity: how many images fit into a pass; fewer than there are slots where memory ran out.
-        low_precision: whether the attack asks in bfloat16; the judge asks in full precision whatever this says.
+        precision: in which the attack asks; the judge asks in full precision whatever this says.
     """
 
     work: Work
     capacity: Capacity
-    low_precision: bool
+    precision: Precision
 
 
 class Room(NamedTuple):
@@ -147,7 +153,8 @@ class Field:
         """Ask, answer and judge once; return the images that are through."""
         assert self.register is not None
         question = self.search.ask(room=self.room.points)
-        answer, counts = self._answer(question)
+        with tensor_float() if self.means.precision == "tf32" else nullcontext():
+            answer, counts = self._answer(question)
         move = self.search.tell(question, answer)
         seen = self.register.seen
         seen.index_add_(0, question.slots, counts * move.counted.unsqueeze(1))
@@ -218,7 +225,7 @@ class Field:
 
     def _logits(self, points: Tensor) -> Tensor:
         """Ask the network that shows the way."""
-        if not self.means.low_precision:
+        if self.means.precision != "bf16":
             return self.guide.ask(points)
         with torch.autocast(points.device.type, dtype=torch.bfloat16):
             return self.guide.ask(points).to(points.dtype)

@@ -18,6 +18,7 @@ from bench.load.datasets import load_dataset
 from bench.model import Subject
 from bench.prepare import sealed_folder
 from bench.stages import deployed_threads, stand_trial
+from bench.tensor_float import forbid_tensor_float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +81,7 @@ def stand_again(entry: Entry, sealed: Sealed, device: torch.device, parent: nn.M
     Raises:
         UsageError: the data set has other images than the entry speaks of.
     """
-    # As in the line itself: TensorFloat-32 keeps 10 bits of mantissa.
-    torch.backends.cudnn.allow_tf32 = False
+    forbid_tensor_float()  # as in the line itself
     dataset, n = load_dataset(entry.track.dataset), len(entry.verdicts.letters)
     if n > len(dataset.test) or dataset.image_shape != sealed.image_shape:
         raise UsageError(

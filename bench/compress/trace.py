@@ -56,7 +56,7 @@ def trace(
     """
     model = copy.deepcopy(model).eval().to(device)
     images = torch.rand(4, *image_shape, generator=torch.Generator().manual_seed(0)).to(device)
-    batch = torch.export.Dim("batch", min=1, max=65536)
+    batch = torch.export.Dim("batch", min=1, max=65535)  # cuDNN takes no more
     try:
         with torch.enable_grad():
             exported = torch.export.export(model, (images,), dynamic_shapes=({0: batch},))

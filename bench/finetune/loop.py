@@ -6,8 +6,8 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -27,6 +27,7 @@ from bench.finetune.memory import peak_bytes, start_counting
 from bench.finetune.watch import Watch
 from bench.model import grid_parameters
 from bench.progress import Event, Report
+from bench.tensor_float import tensor_float
 
 if TYPE_CHECKING:
     from bench.model import Subject
@@ -188,7 +189,7 @@ def train(
     if done:
         report(Event(stage=stage, done=done, total=plan.steps, note=f"goes on after step {done} of an earlier run"))
     try:
-        with _quick_convolutions():
+        with tensor_float(same_shapes=True):
             while done < plan.steps and not course.watch.stopped:
                 done = _epoch(course, plan, done)
     except UsageError as error:
@@ -281,18 +282,6 @@ def _precision(descent: Descent, device: torch.device) -> AbstractContextManager
         return nullcontext()
     # Attack and training each use a cast weight once a pass, so remembering casts would save nothing.
     return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
-
-
-@contextmanager
-def _quick_convolutions() -> Iterator[None]:
-    """On CUDA, convolve by the fastest algorithm, in TensorFloat-32: PyTorch's own choice, which judging forbids."""
-    cudnn = torch.backends.cudnn
-    before = cudnn.allow_tf32, cudnn.benchmark
-    cudnn.allow_tf32 = cudnn.benchmark = True
-    try:
-        yield
-    finally:
-        cudnn.allow_tf32, cudnn.benchmark = before
 
 
 def _sparse(model: nn.Module) -> list[tuple[Tensor, Tensor]]:

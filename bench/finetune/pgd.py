@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.errors import UsageError
+from bench.finetune.folded import folded
 from bench.finetune.replay import Loss, replayed
 from bench.model import grid_parameters
 from bench.threat_model import ThreatModel
@@ -72,7 +73,7 @@ def ascend(
     """
     adversarial = start.detach()
     with attacked(model):
-        slope = replayed(slope_at, model, adversarial, loss, target)
+        slope = replayed(slope_at, folded(model), adversarial, loss, target)
         for _ in range(steps):
             gradient = slope(adversarial)
             if gradient is None:

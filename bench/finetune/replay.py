@@ -6,7 +6,9 @@ attack launches the same ones at every step of every batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -84,8 +86,22 @@ def _key(model: nn.Module, images: Tensor, loss: Loss, target: Tensor) -> tuple[
 def _record(slope: Slope, model: nn.Module, images: Tensor, loss: Loss, target: Tensor) -> _Graph | None:
     kernels, points, goal = torch.cuda.CUDAGraph(), images.detach().clone(), target.clone()
     try:
+        with _no_waiting():  # a recording that fails would leave the device's random numbers unusable
+            slope(model, points, loss, goal)
         with torch.cuda.graph(kernels):
             gradient = slope(model, points, loss, goal)
     except RuntimeError:
         return None
     return None if gradient is None else _Graph(kernels=kernels, images=points, target=goal, gradient=gradient)
+
+
+@contextmanager
+def _no_waiting() -> Iterator[None]:
+    """Make whatever waits for the device an error, for a while."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(action="ignore"):  # PyTorch calls it a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)

@@ -13,6 +13,7 @@ from bench.attack.alarms import protocol
 from bench.attack.driver import BenchEngine
 from bench.attack.engine import run_suite
 from bench.attack.engines import new_engine
+from bench.errors import UsageError
 from bench.progress import silent
 from bench.verdicts import STANDING
 
@@ -37,7 +38,7 @@ def attacked(model: Watched):
     images = trial().examples
     labelled = dataclasses.replace(images, labels=model(images.pixels()).argmax(1))
     model.asked.clear()
-    some = trial(BenchEngine(budget=BRIEF, low_precision=True), subject=whole(model), examples=labelled)
+    some = trial(BenchEngine(budget=BRIEF, precision="bf16"), subject=whole(model), examples=labelled)
     return run_suite(some, "standard", journal=MemoryJournal(), report=silent)
 
 
@@ -73,3 +74,39 @@ def test_its_row_neither_ranks_nor_takes_the_place_of_the_official_one():
     assert (quick.ranked, official.ranked) == (False, True)
     assert quick.name == f"{official.name}--bf16"
     assert quick.command == f"{official.command} --engine bench-bf16"
+
+
+def test_a_search_in_tensor_float_is_named_and_ranked():
+    assert (protocol(new_engine("bench-tf32").name), new_engine("bench-tf32").name) == ((), "bench 1 tf32")
+    entry = make_entry("quant8", "...ax").model_copy(update={"engine": "bench 1 tf32"})
+    assert (entry.ranked, entry.attacker) == (True, "bench-tf32")
+    assert entry.name.endswith("--tf32")
+
+
+def test_tensor_float_needs_cuda():
+    with pytest.raises(UsageError, match=r"Expected a CUDA device with --engine bench-tf32, got cpu"):
+        new_engine("bench-tf32", device=torch.device("cpu"))
+
+
+class Flags(Watched):
+    """Remembers whether convolutions may use TensorFloat-32 while it is asked."""
+
+    def forward(self, images):
+        logits = self.linear(images.flatten(1))
+        self.asked.add((torch.is_grad_enabled(), torch.backends.cudnn.allow_tf32))
+        return logits
+
+
+def test_the_search_allows_it_and_the_judge_does_not(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    model = Flags()
+    model.requires_grad_(False)
+    images = trial().examples
+    labelled = dataclasses.replace(images, labels=model(images.pixels()).argmax(1))
+    model.asked.clear()
+    some = trial(BenchEngine(budget=BRIEF, precision="tf32"), subject=whole(model), examples=labelled)
+    run_suite(some, "standard", journal=MemoryJournal(), report=silent)
+    assert (True, True) in model.asked  # gradients
+    assert (False, False) in model.asked  # the judge
+    assert (True, False) not in model.asked
+    assert torch.backends.cudnn.allow_tf32 is False
