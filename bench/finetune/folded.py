@@ -16,31 +16,35 @@ from torch import Tensor, fx, nn
 
 @dataclass(frozen=True, kw_only=True)
 class _View:
-    """A copy that shares what is not folded.
+    """A copy of a model that shares what is not folded; it is kept with the tensors that it was made from.
 
     Attributes:
         network: in evaluation mode.
-        pairs: (its convolution, the model's, the batch-norm behind that).
-        tensors: of the model; a model that has others needs another view.
+        weights: (of its convolution, of the model's).
+        biases: of its convolutions, one after the other.
+        norms: of the norms behind them: factors, shifts, means and variances, and what the convolutions add.
+        eps: of the norms, one for each channel.
+        tensors: all of the model's; a model that has others needs another view.
     """
 
     network: nn.Module
-    pairs: tuple[tuple[nn.Conv2d, nn.Conv2d, nn.BatchNorm2d], ...]
+    weights: tuple[tuple[Tensor, Tensor], ...]
+    biases: Tensor
+    norms: tuple[tuple[Tensor, ...], ...]
+    eps: Tensor
     tensors: tuple[Tensor, ...]
 
     @torch.no_grad()
     def follow(self) -> nn.Module:
         """Return the network, with the weights that the model has now, where they were before."""
-        norms = [norm for _, _, norm in self.pairs]
-        factors = [(_running(norm)[1] + norm.eps).rsqrt() for norm in norms]
-        for (mine, conv, norm), factor in zip(self.pairs, factors, strict=True):
-            assert mine.bias is not None
-            factor = factor if norm.weight is None else factor * norm.weight
-            shift = -_running(norm)[0] if conv.bias is None else conv.bias - _running(norm)[0]
-            torch.mul(conv.weight, factor.view(-1, 1, 1, 1), out=mine.weight)
-            torch.mul(shift, factor, out=mine.bias)
-            if norm.bias is not None:
-                mine.bias.add_(norm.bias)
+        # All norms at once: a device takes longer to be told than to compute.
+        gamma, beta, mean, variance, added = (torch.cat(each) for each in self.norms)
+        factor = (variance + self.eps).rsqrt() * gamma
+        torch.add(beta, (added - mean) * factor, out=self.biases)
+        for (mine, weight), own in zip(
+            self.weights, factor.split([len(mine) for mine, _ in self.weights]), strict=True
+        ):
+            torch.mul(weight, own.view(-1, 1, 1, 1), out=mine)
         return self.network
 
 
@@ -62,23 +66,40 @@ def folded(model: nn.Module) -> nn.Module:
     return view.follow() if view else model
 
 
+@torch.no_grad()
 def _new_view(model: nn.Module, tensors: tuple[Tensor, ...]) -> _View | None:
     try:
         names = _foldable(model)
-        network = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors}) if names else model
+        if not names:
+            return None
+        network = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors}).eval()
     except Exception:  # tracing runs the network's own code on stand-ins for tensors
         return None
-    pairs = []
-    for name, norm in names:
-        mine, conv, behind = (at.get_submodule(path) for at, path in ((network, name), (model, name), (model, norm)))
-        assert isinstance(mine, nn.Conv2d)
+    weights, norms, eps = [], [], []
+    for name, behind in names:
+        conv, norm = model.get_submodule(name), model.get_submodule(behind)
         assert isinstance(conv, nn.Conv2d)
-        assert isinstance(behind, nn.BatchNorm2d)
-        mine.weight = nn.Parameter(torch.empty_like(conv.weight), requires_grad=False)
-        mine.bias = nn.Parameter(conv.weight.new_empty(conv.out_channels), requires_grad=False)
-        network.set_submodule(norm, nn.Identity())
-        pairs.append((mine, conv, behind))
-    return _View(network=network.eval(), pairs=tuple(pairs), tensors=tensors) if pairs else None
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        zeros = torch.zeros_like(norm.running_mean)
+        gamma, beta = (zeros + 1, zeros) if norm.weight is None else (norm.weight, norm.bias)
+        norms.append((gamma, beta, norm.running_mean, norm.running_var, zeros if conv.bias is None else conv.bias))
+        weights.append((torch.empty_like(conv.weight), conv.weight))
+        eps.append(torch.full_like(zeros, norm.eps))
+    biases = torch.cat([torch.empty_like(each) for each in eps])
+    for (name, behind), (weight, _), bias in zip(names, weights, biases.split([len(e) for e in eps]), strict=True):
+        mine = network.get_submodule(name)
+        mine.weight, mine.bias = (nn.Parameter(tensor, requires_grad=False) for tensor in (weight, bias))
+        network.set_submodule(behind, nn.Identity())
+    return _View(
+        network=network,
+        weights=tuple(weights),
+        biases=biases,
+        norms=tuple(zip(*norms, strict=True)),
+        eps=torch.cat(eps),
+        tensors=tensors,
+    )
 
 
 def _foldable(model: nn.Module) -> list[tuple[str, str]]:
@@ -110,13 +131,6 @@ def _foldable(model: nn.Module) -> list[tuple[str, str]]:
         ):
             found.append((str(conv.target), str(node.target)))
     return found
-
-
-def _running(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return the mean and variance that it remembers."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    return norm.running_mean, norm.running_var
 
 
 def _same(some: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> bool:
