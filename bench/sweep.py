@@ -67,6 +67,7 @@ class SweepFile(_Table):
         tracks: names, or `.toml` files.
         seeds: of training, calibration and fine-tuning.
         n_examples: attack only the first so many images; None for as many as the track asks.
+        engine: who attacks.
         cells: further cells.
         without: cells to leave out.
     """
@@ -77,6 +78,7 @@ class SweepFile(_Table):
     tracks: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     n_examples: Annotated[int, Field(gt=0)] | None = None
+    engine: Literal["bench", "bench-tf32", "bench-bf16", "reference"] = "bench"
     cells: tuple[Extra, ...] = ()
     without: tuple[Without, ...] = ()
 
@@ -116,6 +118,7 @@ class Cell:
         request = self.request
         words = ["--recipe", self.answer.recipe, "--track", self.track_name, "--model", str(request.model)]
         words += ["--seed", str(request.seed), "--device", request.device]
+        words += ["--engine", request.engine] if request.engine != "bench" else []
         words += ["--n-examples", str(request.n_examples)] if request.n_examples is not None else []
         words += [word for assignment in self.answer.set for word in ("--set", assignment)]
         return words + (["--trust"] if request.trust else [])
@@ -306,6 +309,7 @@ def _cell(extra: Extra, file: SweepFile, device: str, trust: bool) -> Cell:
         n_examples=wanted,
         seed=file.seeds[0] if extra.seed is None else extra.seed,
         device=device,
+        engine=file.engine,
         trust=trust,
     )
     return Cell(answer=Answer(recipe=extra.recipe, set=extra.set), track_name=track_name, request=request)

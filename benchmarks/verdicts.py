@@ -1,11 +1,13 @@
-"""Do our attack engine and the reference give the same verdicts? Several seeds of each, image by image.
+"""Do two attack engines give the same verdicts? Several seeds of each, image by image.
 
     python benchmarks/verdicts.py --model autoattack:resnet18 --track cifar10-linf-v1 --images 8
-    python benchmarks/verdicts.py --model checkpoint:FILE@bench:conv8 --track fashion-mnist-linf-v1 --images 12
+    python benchmarks/verdicts.py --engines bench bench-tf32 --images 400
 
 The whole suite at full budget. Prints a line for each run as it ends, then: how many images are robust under each seed
-of either engine; on how many images the engines differ, on average over all pairs of seeds; and on how many the
-reference differs from itself, which is the yardstick: both draw their starting points and squares at random.
+of either engine; on how many images the engines differ, on average over all pairs of seeds; and on how many the first
+differs from itself, which is the yardstick: both draw their starting points and squares at random.
+
+On a CPU a search in TensorFloat-32 is imitated: whatever its convolutions multiply is rounded to 10 bits of mantissa.
 """
 
 from __future__ import annotations
@@ -15,11 +17,15 @@ import itertools
 import tempfile
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from bench.attack import field
 from bench.attack.engine import Trial, run_suite
-from bench.attack.engines import new_engine
+from bench.attack.engines import ENGINES, new_engine
 from bench.compress.bake import bake, fold
 from bench.compress.trace import trace
 from bench.load.datasets import load_dataset
@@ -33,7 +39,21 @@ from bench.stages import pick_device
 from bench.track import load_track
 from bench.verdicts import STANDING
 
-ENGINES = ("reference", "bench")
+aten = torch.ops.aten
+
+
+class Rounded(TorchDispatchMode):
+    """Rounds what convolutions and their gradients multiply to TensorFloat-32, and adds up in float32, as CUDA does."""
+
+    def __torch_dispatch__(self, op: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        factors = {aten.convolution.default: 2, aten.convolution_backward.default: 3}.get(op, 0)
+        return op(*map(tensor_float, arguments[:factors]), *arguments[factors:], **(named or {}))
+
+
+def tensor_float(values: Tensor) -> Tensor:
+    """Return the nearest float32 numbers with 10 bits of mantissa, of two the even one."""
+    words = values.view(torch.int32)
+    return ((words + 0xFFF + ((words >> 13) & 1)) & ~0x1FFF).view(torch.float32)
 
 
 def fates(trial: Trial) -> str:
@@ -53,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="", help="SOURCE:NAME; the track's own when left out")
     parser.add_argument("--track", default="digits-linf-v1", help="a name, or a .toml file")
+    parser.add_argument("--engines", nargs=2, default=["reference", "bench"], choices=list(ENGINES))
     parser.add_argument("--images", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
@@ -67,8 +88,11 @@ def main() -> None:
     model = load_parent(request, dataset, device, silent)
     twin = bake(fold(trace(model, dataset.image_shape, device)))
     print(f"{spec}, {track.threat}, first {options.images} images of {track.dataset}", flush=True)
-    letters: dict[str, list[str]] = {name: [] for name in ENGINES}
-    for seed, name in itertools.product(range(options.seeds), ENGINES):
+    if device.type == "cpu":
+        field.tensor_float = Rounded
+    first, second = options.engines
+    letters: dict[str, list[str]] = {first: [], second: []}
+    for seed, name in itertools.product(range(options.seeds), letters):
         trial = Trial(
             subject=Subject(twin=twin, parent=twin, deployed=twin),
             examples=dataset.test.first(options.images),
@@ -81,11 +105,11 @@ def main() -> None:
         letters[name].append(fates(trial))
         print(f"  {name:<10} seed {seed}  {letters[name][-1]}", flush=True)
     robust = {name: [each.count(STANDING) for each in found] for name, found in letters.items()}
-    between = [apart(*pair) for pair in itertools.product(letters["reference"], letters["bench"])]
-    within = [apart(*pair) for pair in itertools.combinations(letters["reference"], 2)]
-    print(f"clean {options.images - letters['bench'][0].count('x')}, robust: reference {robust['reference']}, ", end="")
-    print(f"bench {robust['bench']}; engines differ on {mean(between):.3g} images, ", end="")
-    print(f"the reference from itself on {mean(within or [0]):.3g}")
+    between = [apart(*pair) for pair in itertools.product(letters[first], letters[second])]
+    within = [apart(*pair) for pair in itertools.combinations(letters[first], 2)]
+    print(f"clean {options.images - letters[second][0].count('x')}, robust: {first} {robust[first]}, ", end="")
+    print(f"{second} {robust[second]}; engines differ on {mean(between):.3g} images, ", end="")
+    print(f"{first} from itself on {mean(within or [0]):.3g}")
 
 
 if __name__ == "__main__":

@@ -51,6 +51,13 @@ def test_the_track_names_the_model_where_the_file_does_not(write):
     assert cell.name == "bench-digits-cnn--none"
 
 
+def test_a_file_names_its_engine(write):
+    usual, quick = load_sweep(write(TWO))[0], load_sweep(write(f'{TWO}engine = "bench-tf32"\n'))[0]
+    assert quick.name == f"{usual.name}--tf32"
+    assert " ".join(quick.arguments).endswith("--device auto --engine bench-tf32")
+    assert "--engine" not in usual.arguments
+
+
 def test_settings_further_cells_and_cells_left_out(write):
     text = """
     tracks = ["digits-linf-v1"]
@@ -88,6 +95,7 @@ def test_settings_further_cells_and_cells_left_out(write):
         (TWO + '[[without]]\nrecipes = "none"', "unknown key 'recipes' in without.0. Did you mean 'recipe'?"),
         (TWO + '[[without]]\nrecipe = "prune50"', "without.0 leaves out no cell"),
         (TWO + "n_examples = 0", "n_examples: expected greater than 0, got 0."),
+        (TWO + 'engine = "bench-tf64"', "engine: expected 'bench', 'bench-tf32', 'bench-bf16' or 'reference'"),
         (TWO + 'seeds = ["1"]', "seeds.0: expected a valid integer, got '1'."),
         (TWO + '[[cells]]\nrecipe = "quant8"', "names the cell digits-linf-v1/bench-digits-cnn--quant8 twice"),
         ('tracks = ["digits-linf-v1"]', "names no cell: expected recipes = [...], or [[cells]]."),

@@ -41,10 +41,9 @@ class _View:
         gamma, beta, mean, variance, added = (torch.cat(each) for each in self.norms)
         factor = (variance + self.eps).rsqrt() * gamma
         torch.add(beta, (added - mean) * factor, out=self.biases)
-        for (mine, weight), own in zip(
-            self.weights, factor.split([len(mine) for mine, _ in self.weights]), strict=True
-        ):
-            torch.mul(weight, own.view(-1, 1, 1, 1), out=mine)
+        own = factor.split([len(mine) for mine, _ in self.weights])
+        for (mine, weight), each in zip(self.weights, own, strict=True):
+            torch.mul(weight, each.view(-1, 1, 1, 1), out=mine)
         return self.network
 
 
@@ -119,17 +118,12 @@ def _foldable(model: nn.Module) -> list[tuple[str, str]]:
 
     found = []
     for node in graph.nodes:
-        if node.op != "call_module" or not isinstance(norm := modules[str(node.target)], nn.BatchNorm2d):
+        before = node.args[0] if node.op == "call_module" and node.args else None
+        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
             continue
-        conv = node.args[0] if node.args else None
-        if not isinstance(conv, fx.Node) or conv.op != "call_module" or len(conv.users) != 1:
-            continue
-        if (
-            plain(modules[str(conv.target)], nn.Conv2d)
-            and plain(norm, nn.BatchNorm2d)
-            and norm.running_mean is not None
-        ):
-            found.append((str(conv.target), str(node.target)))
+        conv, norm = modules[str(before.target)], modules[str(node.target)]
+        if plain(conv, nn.Conv2d) and plain(norm, nn.BatchNorm2d) and norm.running_mean is not None:
+            found.append((str(before.target), str(node.target)))
     return found
 
 

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -40,10 +40,13 @@ class _Graph:
         return self.gradient
 
 
-_graphs: WeakKeyDictionary[nn.Module, dict[Any, _Graph | None]] = WeakKeyDictionary()
+State = _Graph | Literal["seen once", "cannot be recorded"]
+_states: WeakKeyDictionary[nn.Module, dict[Any, State]] = WeakKeyDictionary()
 
 
-def replayed(slope: Slope, model: nn.Module, images: Tensor, loss: Loss, target: Tensor) -> Callable[[Tensor], Any]:
+def replayed(
+    slope: Slope, model: nn.Module, images: Tensor, loss: Loss, target: Tensor
+) -> Callable[[Tensor], Tensor | None]:
     """Return what finds slopes at images like these: a recorded graph where this is asked for the second time.
 
     A network that cannot be recorded, because it asks the host for a number on the way, goes on without.
@@ -61,16 +64,15 @@ def replayed(slope: Slope, model: nn.Module, images: Tensor, loss: Loss, target:
 
     if not images.is_cuda:
         return direct
-    known, key = _graphs.setdefault(model, {}), _key(model, images, loss, target)
+    known, key = _states.setdefault(model, {}), _key(model, images, loss, target)
     if key not in known:  # the first time compiles kernels and chooses algorithms, which no graph may hold
-        known[key] = None
+        known[key] = "seen once"
         while len(known) > MOST:
             del known[next(iter(known))]
         return direct
-    if known[key] is None:
-        known[key] = _record(slope, model, images, loss, target)
-    graph = known[key]
-    if graph is None:
+    if known[key] == "seen once":
+        known[key] = _record(slope, model, images, loss, target) or "cannot be recorded"
+    if not isinstance(graph := known[key], _Graph):
         return direct
     graph.target.copy_(target)
     return graph
@@ -80,7 +82,7 @@ def _key(model: nn.Module, images: Tensor, loss: Loss, target: Tensor) -> tuple[
     """Return what a graph is tied to: shapes, precision, and where the network lies in memory."""
     places = tuple(tensor.data_ptr() for tensor in (*model.parameters(), *model.buffers()))
     precision = torch.is_autocast_enabled("cuda"), torch.backends.cudnn.allow_tf32
-    return images.shape, target.shape, target.dtype, loss, precision, places
+    return images.shape, images.dtype, target.shape, target.dtype, loss, precision, places
 
 
 def _record(slope: Slope, model: nn.Module, images: Tensor, loss: Loss, target: Tensor) -> _Graph | None:

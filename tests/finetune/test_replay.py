@@ -11,7 +11,7 @@ from bench.compress.quantize import Quantize
 from bench.dataset import Examples
 from bench.finetune import replay
 from bench.finetune.folded import folded
-from bench.finetune.pgd import pgd
+from bench.finetune.pgd import cross_entropies, pgd, slope_at
 from bench.model import Subject
 from bench.progress import silent
 from bench.recipe import Ingredients, Meter
@@ -52,14 +52,59 @@ def same(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def graphs(model: nn.Module) -> list[object]:
-    return [graph for graph in replay._graphs.get(folded(model), {}).values() if graph is not None]
+    return [state for state in replay._states.get(folded(model), {}).values() if not isinstance(state, str)]
 
 
 def test_nothing_is_recorded_on_a_cpu():
     model = network()
     for _ in range(3):
         attack(model, *batch("cpu"))
-    assert model not in replay._graphs
+    assert model not in replay._states
+
+
+class OnCuda(torch.Tensor):
+    """Images that only say so."""
+
+    is_cuda = True
+
+
+def calls(monkeypatch: pytest.MonkeyPatch, recorded: object, images: torch.Tensor, times: int) -> tuple[list, int]:
+    """Ask for slopes again and again; return what was handed out, and how often a recording was tried."""
+    model, tried = network(), []
+    monkeypatch.setattr(replay, "_record", lambda *arguments: tried.append(arguments) or recorded)
+    labels = torch.zeros(len(images), dtype=torch.int64)
+    handed = [replay.replayed(slope_at, model, images, cross_entropies, labels) for _ in range(times)]
+    return handed, len(tried)
+
+
+def test_the_second_call_records_and_a_network_that_refuses_is_asked_once(monkeypatch):
+    images = batch("cpu")[0].as_subclass(OnCuda)
+    handed, tried = calls(monkeypatch, None, images, 4)
+    assert tried == 1
+    assert all(slope(batch("cpu")[0]).shape == images.shape for slope in handed)
+    graph = replay._Graph(kernels=Kernels(), images=images.clone(), target=torch.ones(16), gradient=torch.ones(16))
+    handed, tried = calls(monkeypatch, graph, images, 4)
+    assert tried == 1
+    assert [slope is graph for slope in handed] == [False, True, True, True]
+    assert torch.equal(graph.target, torch.zeros(16))
+    assert graph(images + 1) is graph.gradient
+    assert torch.equal(graph.images, images + 1)
+
+
+class Kernels:
+    """Compute nothing."""
+
+    def replay(self) -> None:
+        """Do nothing."""
+
+
+def test_few_graphs_are_kept_for_a_network(monkeypatch):
+    monkeypatch.setattr(replay, "_record", lambda *arguments: None)
+    model = network()
+    for n in [1, 2, 3, 4, 5, 6, 6]:
+        images = torch.zeros(n, 1, 8, 8).as_subclass(OnCuda)
+        replay.replayed(slope_at, model, images, cross_entropies, torch.zeros(n, dtype=torch.int64))
+    assert [*replay._states[model].values()] == ["seen once"] * 3 + ["cannot be recorded"]
 
 
 @pytest.mark.gpu
@@ -118,7 +163,7 @@ def test_a_network_that_cannot_be_recorded_is_attacked_all_the_same(monkeypatch)
     images, labels = batch("cuda")
     found = [attack(model, images, labels) for _ in range(4)]
     assert all(same(found[0], other) for other in found[1:])
-    assert graphs(model) == []
+    assert [*replay._states[model].values()] == ["cannot be recorded"]
     assert torch.randn(3, device="cuda").isfinite().all()  # the device is as usable as before
 
 
