@@ -1,7 +1,7 @@
 """Do two attack engines give the same verdicts? Several seeds of each, image by image.
 
     python benchmarks/verdicts.py --model autoattack:resnet18 --track cifar10-linf-v1 --images 8
-    python benchmarks/verdicts.py --engines bench bench-tf32 --images 400
+    python benchmarks/verdicts.py --engines bench bench-tf32 --recipe quant8-advft --images 400
 
 The whole suite at full budget. Prints a line for each run as it ends, then: how many images are robust under each seed
 of either engine; on how many images the engines differ, on average over all pairs of seeds; and on how many the first
@@ -20,7 +20,7 @@ from statistics import mean
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.attack import field
@@ -31,6 +31,7 @@ from bench.compress.trace import trace
 from bench.load.datasets import load_dataset
 from bench.model import ModelSpec, Subject
 from bench.parent import load_parent
+from bench.prepare import prepare
 from bench.progress import silent
 from bench.recipe import load_recipe
 from bench.request import Request
@@ -72,6 +73,7 @@ def main() -> None:
     """Read the options, run every seed of either engine, print the comparison."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="", help="SOURCE:NAME; the track's own when left out")
+    parser.add_argument("--recipe", default="none", help="what to make of the model first")
     parser.add_argument("--track", default="digits-linf-v1", help="a name, or a .toml file")
     parser.add_argument("--engines", nargs=2, default=["reference", "bench"], choices=list(ENGINES))
     parser.add_argument("--images", type=int, default=50)
@@ -84,10 +86,12 @@ def main() -> None:
     track, device = load_track(options.track), pick_device(options.device)
     dataset = load_dataset(track.dataset)
     spec = ModelSpec.parse(options.model or track.model)
-    request = Request(recipe=load_recipe("none"), track=track, model=spec, trust=options.trust)
+    request = Request(recipe=load_recipe(options.recipe), track=track, model=spec, trust=options.trust)
     model = load_parent(request, dataset, device, silent)
-    twin = bake(fold(trace(model, dataset.image_shape, device)))
-    print(f"{spec}, {track.threat}, first {options.images} images of {track.dataset}", flush=True)
+    network = prepare(request, model, dataset, device, silent).subject.twin
+    traced = network if isinstance(network, fx.GraphModule) else trace(network, dataset.image_shape, device)
+    twin = bake(fold(traced))
+    print(f"{options.recipe} of {spec}, {track.threat}, first {options.images} images of {track.dataset}", flush=True)
     if device.type == "cpu":
         field.tensor_float = Rounded
     first, second = options.engines

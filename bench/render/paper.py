@@ -27,7 +27,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Adversarial fine-tuning of a compressed model reaches the robustness of adversarially trained models",
         "Each compressed and then adversarially fine-tuned standard parent is compared with the same network, "
         "adversarially trained (`-adv`), neither compressed nor fine-tuned. `bench:conv8-adv` has had eight epochs of "
-        "N-FGSM: more of them, or PGD (`bench train` takes `attack_steps`), may make a network more robust than that.",
+        "N-FGSM, `bench:resnet18-adv` 30 of PGD with three steps: more of them (`bench train` takes `epochs` and "
+        "`attack_steps`) may make a network more robust than that.",
         reaches,
     ),
     (
@@ -35,7 +36,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Of the entries that reach that robustness, one whose fine-tuning took less than training the network that it "
         "is compared with is enough. Cost: images forward and backward, attacks included, relative to adversarial "
         "training as the paper's baseline does it (20 epochs, here with PGD-7); making the standard parent is not in "
-        "it. The bench's own adversarially trained networks are made with N-FGSM, which takes far less than that.",
+        "it. The bench's own adversarially trained networks take less than that.",
         cheaper,
     ),
 )
