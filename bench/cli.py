@@ -55,7 +55,9 @@ def evaluate(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Try a setting: steps.0.weight_bits=4")
     ] = None,
     board: Board = Path("leaderboard"),
-    engine: Annotated[str, typer.Option(help="Who attacks: bench, reference; bench-bf16 is not ranked.")] = "bench",
+    engine: Annotated[
+        str, typer.Option(help="Who attacks: bench, bench-tf32 (CUDA), reference; bench-bf16 is not ranked.")
+    ] = "bench",
     trust: Annotated[bool, typer.Option("--trust", help="Let python: models and steps.py run their code.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an interrupted run left.")] = False,
     batch_size: Annotated[str, typer.Option(help="Images in a pass: auto, or a number.")] = "auto",

@@ -11,6 +11,7 @@ import torch
 
 from bench.compress.export import deploy
 from bench.compress.sealed import PLAN, TENSORS, Sealed, unseal
+from bench.compress.trace import any_batch
 from bench.entry import Entry
 from bench.errors import UsageError
 from bench.files import atomic, check_writable
@@ -67,7 +68,7 @@ def _onnx(sealed: Sealed, entry: Entry) -> bytes:
 
 def _torch_export(sealed: Sealed, path: Path) -> None:
     images = torch.rand(2, *sealed.image_shape)
-    batch = torch.export.Dim("batch", min=1, max=65536)
+    batch = any_batch()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.export.export(sealed.network, (images,), dynamic_shapes=({0: batch},))

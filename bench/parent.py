@@ -97,9 +97,7 @@ def _step(schedule: Schedule) -> Step:
         return FinetuneClean(**descent)
     if schedule.attack_steps == 0:
         return FinetuneFast(kind="noise", **descent)
-    # However few, the steps together go as far as PGD-7's.
-    ratio = max(FinetuneAdversarial.step_ratio, 7 * FinetuneAdversarial.step_ratio / schedule.attack_steps)
-    return FinetuneAdversarial(attack_steps=schedule.attack_steps, step_ratio=ratio, **descent)
+    return FinetuneAdversarial(attack_steps=schedule.attack_steps, step_ratio=schedule.step_ratio, **descent)
 
 
 def open_sealed(folder: Path) -> nn.Module:

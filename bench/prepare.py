@@ -76,7 +76,8 @@ def prepare(request: Request, parent: nn.Module, dataset: Dataset, device: torch
 
     Guarantees:
         The network that is returned is the one in the folder, not the one that the steps left in memory. Fine-tuning
-        that was interrupted goes on after its last whole epoch, and gives the same weights as one that was not.
+        that was interrupted goes on after its last whole epoch, and gives the same weights as one that was not (on CUDA
+        up to rounding).
 
     Raises:
         UsageError: a step refuses the subject it is given; the sentence names the step.
@@ -252,7 +253,7 @@ def _folder(request: Request, parent: nn.Module, dataset: Dataset, device: torch
         "threat": (request.track.norm, str(request.track.eps)),
         "train": (dataset.name, list(train.images.shape), hashlib.sha256(some.cpu().numpy().tobytes()).hexdigest()),
         "labels": hashlib.sha256(train.labels.cpu().numpy().tobytes()).hexdigest(),
-        "code": code_digest("compress", "finetune"),
+        "code": code_digest("compress", "finetune", "tensor_float.py"),
         "device": device.type,
     }
     if recipe.own_code is not None:

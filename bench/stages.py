@@ -154,7 +154,11 @@ def open_journal(
     weights = (digest_of_weights(trial.subject.twin), digest_of_weights(trial.subject.parent))
     decisive = (purpose, request.track.fingerprint, *weights, trial.engine.name)
     # Rounding's gradients are of `compress`, the box and the ball of `threat_model`.
-    code = (str(request.model), *own_code(request.model), code_digest("attack", "compress", "threat_model.py"))
+    code = (
+        str(request.model),
+        *own_code(request.model),
+        code_digest("attack", "compress", "threat_model.py", "tensor_float.py"),
+    )
     digest.update("\n".join((*decisive, sealed or "", *code)).encode())
     journal = FileJournal(cache_dir() / "unfinished" / f"{digest.hexdigest()[:24]}.json")
     journal.hold()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tomllib
 from collections.abc import Iterator
@@ -140,10 +141,14 @@ class Cell:
 
     def _places(self, board: Path) -> list[Path]:
         """Return the files of its own entry and of those on other numbers of images, as far as they are there."""
-        folder, name = board / self.request.track.name, self.name
-        stem = name.removesuffix(f"--n{self.request.images}")
-        others = [folder / f"{stem}.json", *sorted(folder.glob(f"{stem}--n*.json"))]
-        return [path for path in dict.fromkeys([folder / f"{name}.json", *others]) if path.is_file()]
+        folder, request = board / self.request.track.name, self.request
+        whole = dataclasses.replace(request, n_examples=None).name
+        stem, end = whole, ""
+        if request.engine != "bench":
+            stem, dashes, engine = whole.rpartition("--")
+            end = dashes + engine
+        others = [folder / f"{whole}.json", *sorted(folder.glob(f"{stem}--n*{end}.json"))]
+        return [path for path in dict.fromkeys([folder / f"{self.name}.json", *others]) if path.is_file()]
 
     def _is_answered_by(self, found: RecipeRecord) -> bool:
         """Whether an entry's recipe is this one: the same code, and the same settings as far as they are written."""

@@ -9,21 +9,27 @@ import torch
 
 
 def forbid_tensor_float() -> None:
-    """Convolve in full precision from here on: what is judged must be what ships."""
+    """Convolve in full precision from here on, unless told otherwise: what is judged must be what ships."""
     torch.backends.cudnn.allow_tf32 = False
 
 
 @contextmanager
-def tensor_float(*, same_shapes: bool = False) -> Iterator[None]:
-    """Allow it for a while.
-
-    Args:
-        same_shapes: try all algorithms on each shape, and keep to the fastest.
-    """
-    cudnn = torch.backends.cudnn
-    before = cudnn.allow_tf32, cudnn.benchmark
-    cudnn.allow_tf32, cudnn.benchmark = True, same_shapes
+def tensor_float(*, allowed: bool) -> Iterator[None]:
+    """Allow it, or forbid it, for a while."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = allowed
     try:
         yield
     finally:
-        cudnn.allow_tf32, cudnn.benchmark = before
+        torch.backends.cudnn.allow_tf32 = before
+
+
+@contextmanager
+def autotuned() -> Iterator[None]:
+    """Have cuDNN try all algorithms on each shape that convolutions meet, and keep to the fastest, for a while."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

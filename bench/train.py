@@ -30,6 +30,7 @@ from bench.pgd20 import pgd20
 from bench.progress import Report
 from bench.recipe import Meter
 from bench.registry import did_you_mean
+from bench.tensor_float import forbid_tensor_float
 from bench.track import Track
 from bench.verdicts import Proportion
 
@@ -77,6 +78,7 @@ def train(
     if spec.source != "bench" or spec.name not in SCHEDULES:
         hint = did_you_mean(str(spec), [f"bench:{name}" for name in SCHEDULES])
         raise UsageError(f"Expected a network that the bench can train, got {spec}.{hint}")
+    forbid_tensor_float()
     schedule = changed(SCHEDULES[spec.name], assignments)
     if schedule != SCHEDULES[spec.name] and out is None:
         raise UsageError(

@@ -43,6 +43,7 @@ from bench.progress import silent
 from bench.recipe import Ingredients, Meter, load_recipe
 from bench.request import Request
 from bench.run.journal import FileJournal
+from bench.tensor_float import forbid_tensor_float
 from bench.threat_model import ThreatModel
 from bench.track import Track, load_track
 
@@ -77,6 +78,7 @@ class Measured:
 def measure(engine: str, job: Job) -> Measured:
     """Run the attacks once."""
     torch.set_num_threads(job.threads)
+    forbid_tensor_float()
     SUITES["standard"] = job.attacks
     ours, work = engine == "bench", Work()
     twin = torch.load(job.file, weights_only=False).to(job.device)
@@ -175,6 +177,7 @@ def main() -> None:
     parser.add_argument("--attacks", default="", help="only these, with commas between them")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    forbid_tensor_float()
     track = load_track(options.track)
     dataset = load_dataset(track.dataset)
     spec = ModelSpec.parse(options.model or track.model)

@@ -37,6 +37,7 @@ from bench.recipe import load_recipe
 from bench.request import Request
 from bench.run.journal import FileJournal
 from bench.stages import pick_device
+from bench.tensor_float import forbid_tensor_float
 from bench.track import load_track
 from bench.verdicts import STANDING
 
@@ -44,7 +45,7 @@ aten = torch.ops.aten
 
 
 class Rounded(TorchDispatchMode):
-    """Rounds what convolutions and their gradients multiply to TensorFloat-32, and adds up in float32, as CUDA does."""
+    """Imitates TensorFloat-32: rounds what convolutions and their gradients multiply, and adds up in float32."""
 
     def __torch_dispatch__(self, op: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
         factors = {aten.convolution.default: 2, aten.convolution_backward.default: 3}.get(op, 0)
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("--trust", action="store_true", help="let python: models run their code")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    forbid_tensor_float()
     track, device = load_track(options.track), pick_device(options.device)
     dataset = load_dataset(track.dataset)
     spec = ModelSpec.parse(options.model or track.model)

@@ -1,15 +1,17 @@
 """A sweep's file: which cells it names, in which order, and what is said about a mistake in it."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from factories import make_entry
 from submissions_made_up import write_submission
 
+from bench.attack.engines import ENGINES
 from bench.entry import RecipeRecord
 from bench.errors import MissingError, UsageError
 from bench.recipe import fingerprint, load_recipe, settings
-from bench.sweep import Result, load_sweep
+from bench.sweep import Result, SweepFile, load_sweep
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 TWO = 'tracks = ["digits-linf-v1"]\nrecipes = ["none", "quant8"]\n'
@@ -56,6 +58,10 @@ def test_a_file_names_its_engine(write):
     assert quick.name == f"{usual.name}--tf32"
     assert " ".join(quick.arguments).endswith("--device auto --engine bench-tf32")
     assert "--engine" not in usual.arguments
+
+
+def test_it_knows_every_engine():
+    assert set(get_args(SweepFile.model_fields["engine"].annotation)) == set(ENGINES)
 
 
 def test_settings_further_cells_and_cells_left_out(write):
@@ -207,3 +213,14 @@ def test_a_row_on_more_images_answers_a_cell(write, tmp_path, n, changes, found)
     entry = make_entry("quant8", "." * n, track="digits-linf-v1").changed(recipe=record, **changes)
     entry.save(tmp_path / "board")
     assert cell.find(tmp_path / "board") == (entry if found else None)
+
+
+@pytest.mark.parametrize("n", [4, 6, 8, 12])
+def test_so_does_one_of_the_same_engine(write, tmp_path, n):
+    cell = load_sweep(write(f'{TWO}n_examples = 6\nengine = "bench-tf32"\n'))[1]
+    record = RecipeRecord(name="quant8", summary="", steps=cell.steps, fingerprint=fingerprint(cell.steps))
+    quick = make_entry("quant8", "." * n, track="digits-linf-v1").changed(recipe=record, engine="bench 1 tf32")
+    quick.changed(engine="bench 1").save(tmp_path / "board")
+    assert cell.find(tmp_path / "board") is None
+    quick.save(tmp_path / "board")
+    assert cell.find(tmp_path / "board") == (quick if n >= 6 else None)

@@ -51,6 +51,10 @@ def test_the_schedule_of_the_networks_for_a_gpu_reaches_the_training():
     step = parent._step(SCHEDULES["resnet18-adv"])
     assert (step.optimizer, step.learning_rate, step.crop, step.flip) == ("sgd", 0.1, 4, True)
     assert (step.attack_steps, step.step_ratio, step.precision) == (3, 7 / 12, "bf16")
+    assert (
+        parent._step(Schedule(epochs=1, learning_rate=0.1, batch_size=8, adversarial=True, attack_steps=3)).step_ratio
+        == 0.25
+    )
     clean = parent._step(Schedule(epochs=1, learning_rate=0.1, batch_size=8, optimizer="sgd"))
     assert (type(clean).__name__, clean.optimizer, clean.flip) == ("FinetuneClean", "sgd", False)
 

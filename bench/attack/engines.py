@@ -36,9 +36,9 @@ def new_engine(name: str, *, batch_size: int | None = None, device: torch.device
     """
     if name not in ENGINES:
         raise UsageError(f"There is no attack engine '{name}'.{did_you_mean(name, ENGINES)}")
-    if name == "bench-tf32" and device is not None and device.type != "cuda":
-        raise UsageError(f"Expected a CUDA device with --engine {name}, got {device}: only CUDA knows TensorFloat-32.")
     engine = ENGINES[name]()
+    if isinstance(engine, BenchEngine) and engine.precision == "tf32" and device is not None and device.type != "cuda":
+        raise UsageError(f"Expected a CUDA device with --engine {name}, got {device}: only CUDA knows TensorFloat-32.")
     if batch_size is None:
         return engine
     if not isinstance(engine, BenchEngine):

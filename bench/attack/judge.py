@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bench.attack.capacity import Capacity, in_parts
 from bench.model import Classifier, Subject
+from bench.tensor_float import tensor_float
 from bench.threat_model import ThreatModel
 
 BATCH = 250
@@ -85,7 +86,8 @@ def _classes(classifier: Classifier, images: Tensor, batch: int, capacity: Capac
     """Return the classes named, (N,) int64; −1 where the logits are not finite."""
 
     def ask(part: slice) -> tuple[Tensor]:
-        logits = classifier(images[part])
+        with tensor_float(allowed=False):
+            logits = classifier(images[part])
         return (logits.argmax(1).masked_fill(~logits.isfinite().all(1), -1),)
 
     if not len(images):

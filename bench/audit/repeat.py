@@ -27,17 +27,19 @@ LEVEL = 0.05
 def repeat(entry: Entry, sealed: Sealed, device: torch.device, report: Report, *, trust: bool) -> list[Finding]:
     """Attack every image again, as the entry says it was done, and compare letters; interrupted, it goes on.
 
-    The parent takes part: its images are one of the attacks, and its cost stands in the entry.
+    The parent takes part: its images are one of the attacks, and its cost stands in the entry. Without CUDA a search in
+    TensorFloat-32 is repeated in full precision.
     """
+    attacker = "bench" if entry.attacker == "bench-tf32" and device.type != "cuda" else entry.attacker
     recipe = Recipe(name=entry.recipe.name, summary=entry.recipe.summary, steps=entry.recipe.steps)
     request = Request(
         recipe=recipe, track=entry.track, model=ModelSpec.parse(entry.model), n_examples=len(entry.verdicts.letters),
-        seed=entry.seed, device=str(device), trust=trust, engine=entry.attacker,
+        seed=entry.seed, device=str(device), trust=trust, engine=attacker,
     )  # fmt: skip
     dataset = load_dataset(entry.track.dataset)
     parent = load_parent(request, dataset, device, report)
     retrial = stand_again(entry, sealed, device, parent if entry.recipe.steps else None)
-    trial = replace(retrial.trial, engine=new_engine(entry.attacker))
+    trial = replace(retrial.trial, engine=new_engine(attacker))
     journal = open_journal(request, trial, retrial.artefact, entry.sealed, purpose="verify")
     outcome = attack(trial, entry.track.suite, journal=journal, report=report)
     agrees = compare_twin(trial.subject, retrial.artefact, trial.examples, device)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, WeightQuantizer
+from bench.compress.trace import any_batch
 from bench.provenance import has_vnni
 
 _OPSET = 18
@@ -109,7 +110,7 @@ def to_onnx(model: nn.Module, image_shape: tuple[int, int, int]) -> bytes:
         Exception: whatever the exporter says about a network that it cannot follow.
     """
     model = copy.deepcopy(model).cpu().eval()
-    batch = torch.export.Dim("batch", min=1, max=65536)
+    batch = any_batch()
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

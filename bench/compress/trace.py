@@ -37,6 +37,11 @@ def attribute(module: nn.Module, path: str) -> Any:
     return reduce(getattr, path.split("."), module)
 
 
+def any_batch() -> torch.export.Dim:
+    """Return the dimension whose size an exported network leaves free; cuDNN takes no more than that."""
+    return torch.export.Dim("batch", min=1, max=65535)
+
+
 def trace(
     model: nn.Module, image_shape: tuple[int, int, int], device: torch.device, *, fold: bool = True
 ) -> fx.GraphModule:
@@ -56,7 +61,7 @@ def trace(
     """
     model = copy.deepcopy(model).eval().to(device)
     images = torch.rand(4, *image_shape, generator=torch.Generator().manual_seed(0)).to(device)
-    batch = torch.export.Dim("batch", min=1, max=65535)  # cuDNN takes no more
+    batch = any_batch()
     try:
         with torch.enable_grad():
             exported = torch.export.export(model, (images,), dynamic_shapes=({0: batch},))

@@ -24,10 +24,11 @@ from bench.finetune.average import Average
 from bench.finetune.checkpoint import Course
 from bench.finetune.descent import Descent, move, new_optimizer
 from bench.finetune.memory import peak_bytes, start_counting
+from bench.finetune.pgd import forget
 from bench.finetune.watch import Watch
 from bench.model import grid_parameters
 from bench.progress import Event, Report
-from bench.tensor_float import tensor_float
+from bench.tensor_float import autotuned, tensor_float
 
 if TYPE_CHECKING:
     from bench.model import Subject
@@ -87,6 +88,7 @@ def finetune(
         meter=meter,
         checkpoints=ingredients.checkpoints,
     )
+    forget(twin)
     meter.images += seen
     meter.peak_bytes = max(meter.peak_bytes or 0, peak_bytes(ingredients.device) or 0) or None
     # Whoever is compressed later can have this network as its teacher.
@@ -156,7 +158,7 @@ def train(
 
     Guarantees:
         With a folder for checkpoints, a training that was interrupted and started again gives the same weights as one
-        that was not.
+        that was not; on CUDA, where algorithms are chosen by their speed, up to rounding.
 
     Raises:
         UsageError: loss or weights stopped being finite; `model` is then that of the last good epoch, if there is one.
@@ -189,7 +191,7 @@ def train(
     if done:
         report(Event(stage=stage, done=done, total=plan.steps, note=f"goes on after step {done} of an earlier run"))
     try:
-        with tensor_float(same_shapes=True):
+        with tensor_float(allowed=True), autotuned():
             while done < plan.steps and not course.watch.stopped:
                 done = _epoch(course, plan, done)
     except UsageError as error:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.errors import UsageError
-from bench.finetune.folded import folded
-from bench.finetune.replay import Loss, replayed
+from bench.finetune.folded import folded, forget_view
+from bench.finetune.replay import Loss, forget_graphs, replayed
 from bench.model import grid_parameters
 from bench.threat_model import ThreatModel
 
@@ -73,16 +73,22 @@ def ascend(
     """
     adversarial = start.detach()
     with attacked(model):
-        slope = replayed(slope_at, folded(model), adversarial, loss, target)
+        find = replayed(gradient_at, folded(model, start), adversarial, loss, target)
         for _ in range(steps):
-            gradient = slope(adversarial)
+            gradient = find(adversarial)
             if gradient is None:
                 break
             adversarial = project(adversarial + step_size * _direction(gradient, threat))
     return adversarial
 
 
-def slope_at(model: nn.Module, images: Tensor, loss: Loss, target: Tensor) -> Tensor | None:
+def forget(model: nn.Module) -> None:
+    """Let go of what attacks on a model keep for the next attack on it."""
+    forget_view(model)
+    forget_graphs(model)
+
+
+def gradient_at(model: nn.Module, images: Tensor, loss: Loss, target: Tensor) -> Tensor | None:
     """Return the gradient of the loss at the images; None where the network cuts the graph: nothing to follow."""
     images = images.detach().requires_grad_()
     value = loss(logits_of(model, images), target)

@@ -1,4 +1,4 @@
-"""On CUDA, the gradient of an attack as a recorded graph of kernels, launched at once.
+"""On CUDA, the gradient of an attack as a captured graph of kernels, launched at once.
 
 One by one, the kernels of a small network, and the many of a quantised one, take longer to launch than to run; an
 attack launches the same ones at every step of every batch.
@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Maps (logits, target) to a scalar."""
-Slope = Callable[[nn.Module, Tensor, Loss, Tensor], Tensor | None]
-"""Returns the gradient of loss(model(images), target) at the images; None where the network cuts the graph."""
+Gradient = Callable[[nn.Module, Tensor, Loss, Tensor], Tensor | None]
+"""Returns that of loss(model(images), target) at the images; None where the network cuts the graph."""
 MOST = 4
 """Graphs kept for a network: the shapes of its batches, and of those held out."""
+TOLERANCE = 0.05
+"""By which a graph's gradient may differ from the one without; algorithms that add up in any order differ by less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,24 +37,25 @@ class _Graph:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the gradient, in memory that the next call writes to again."""
-        self.images.copy_(images)
-        self.kernels.replay()
+        with torch.cuda.device(images.device):
+            self.images.copy_(images)
+            self.kernels.replay()
         return self.gradient
 
 
-State = _Graph | Literal["seen once", "cannot be recorded"]
+State = _Graph | Literal["warmed up", "cannot be captured"]
 _states: WeakKeyDictionary[nn.Module, dict[Any, State]] = WeakKeyDictionary()
 
 
 def replayed(
-    slope: Slope, model: nn.Module, images: Tensor, loss: Loss, target: Tensor
+    gradient: Gradient, model: nn.Module, images: Tensor, loss: Loss, target: Tensor
 ) -> Callable[[Tensor], Tensor | None]:
-    """Return what finds slopes at images like these: a recorded graph where this is asked for the second time.
+    """Return what finds gradients at images like these: a graph, captured where this is asked for the second time.
 
-    A network that cannot be recorded, because it asks the host for a number on the way, goes on without.
+    A network that cannot be captured, because it asks the host for a number on the way, goes on without.
 
     Args:
-        slope: what is recorded.
+        gradient: what is captured.
         model: held still, so that only its weights change between two calls, and they in place.
         images: (N, C, H, W), for shape and device.
         loss: a function, the same one at each call.
@@ -60,22 +63,27 @@ def replayed(
     """
 
     def direct(points: Tensor) -> Tensor | None:
-        return slope(model, points, loss, target)
+        return gradient(model, points, loss, target)
 
     if not images.is_cuda:
         return direct
     known, key = _states.setdefault(model, {}), _key(model, images, loss, target)
     if key not in known:  # the first time compiles kernels and chooses algorithms, which no graph may hold
-        known[key] = "seen once"
+        known[key] = "warmed up"
         while len(known) > MOST:
             del known[next(iter(known))]
         return direct
-    if known[key] == "seen once":
-        known[key] = _record(slope, model, images, loss, target) or "cannot be recorded"
+    if known[key] == "warmed up":
+        known[key] = _capture(gradient, model, images, loss, target) or "cannot be captured"
     if not isinstance(graph := known[key], _Graph):
         return direct
     graph.target.copy_(target)
     return graph
+
+
+def forget_graphs(model: nn.Module) -> None:
+    """Give back the memory that a model's graphs hold."""
+    _states.pop(model, None)
 
 
 def _key(model: nn.Module, images: Tensor, loss: Loss, target: Tensor) -> tuple[Any, ...]:
@@ -85,16 +93,23 @@ def _key(model: nn.Module, images: Tensor, loss: Loss, target: Tensor) -> tuple[
     return images.shape, images.dtype, target.shape, target.dtype, loss, precision, places
 
 
-def _record(slope: Slope, model: nn.Module, images: Tensor, loss: Loss, target: Tensor) -> _Graph | None:
-    kernels, points, goal = torch.cuda.CUDAGraph(), images.detach().clone(), target.clone()
+def _capture(gradient: Gradient, model: nn.Module, images: Tensor, loss: Loss, target: Tensor) -> _Graph | None:
+    """Return a graph that finds what is found without one; None where there is none."""
+    points, goal = images.detach().clone(), target.clone()
     try:
-        with _no_waiting():  # a recording that fails would leave the device's random numbers unusable
-            slope(model, points, loss, goal)
-        with torch.cuda.graph(kernels):
-            gradient = slope(model, points, loss, goal)
+        with torch.cuda.device(images.device):
+            with _no_waiting():  # a capture that fails would leave the device's random numbers unusable
+                wanted = gradient(model, points, loss, goal)
+            kernels = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(kernels, stream=torch.cuda.Stream(images.device)):
+                found = gradient(model, points, loss, goal)
+            if wanted is None or found is None:
+                return None
+            graph = _Graph(kernels=kernels, images=points, target=goal, gradient=found)
+            same = (graph(images) - wanted).norm() <= TOLERANCE * wanted.norm()
     except RuntimeError:
         return None
-    return None if gradient is None else _Graph(kernels=kernels, images=points, target=goal, gradient=gradient)
+    return graph if bool(same) else None
 
 
 @contextmanager

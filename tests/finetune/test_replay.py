@@ -1,7 +1,8 @@
-"""On CUDA an attack's kernels are recorded; what comes out is what comes out without."""
+"""On CUDA an attack's kernels are captured; what comes out is what comes out without."""
 
 import gc
 import weakref
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from bench.compress.quantize import Quantize
 from bench.dataset import Examples
 from bench.finetune import replay
 from bench.finetune.folded import folded
-from bench.finetune.pgd import cross_entropies, pgd, slope_at
+from bench.finetune.pgd import cross_entropies, gradient_at, pgd
 from bench.model import Subject
 from bench.progress import silent
 from bench.recipe import Ingredients, Meter
@@ -41,8 +42,8 @@ def attack(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torc
 
 def directly(model: nn.Module, monkeypatch: pytest.MonkeyPatch, images: torch.Tensor, labels: torch.Tensor):
     with monkeypatch.context() as patch:
-        patch.setattr("bench.finetune.pgd.replayed", lambda slope, model, images, loss, target: (
-            lambda points: slope(model, points, loss, target)))  # fmt: skip
+        patch.setattr("bench.finetune.pgd.replayed", lambda gradient, model, images, loss, target: (
+            lambda points: gradient(model, points, loss, target)))  # fmt: skip
         return attack(model, images, labels)
 
 
@@ -52,14 +53,18 @@ def same(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def graphs(model: nn.Module) -> list[object]:
-    return [state for state in replay._states.get(folded(model), {}).values() if not isinstance(state, str)]
+    return [
+        state
+        for state in replay._states.get(folded(model, batch("cuda")[0]), {}).values()
+        if not isinstance(state, str)
+    ]
 
 
 def test_nothing_is_recorded_on_a_cpu():
     model = network()
     for _ in range(3):
         attack(model, *batch("cpu"))
-    assert model not in replay._states
+    assert folded(model, batch("cpu")[0]) not in replay._states
 
 
 class OnCuda(torch.Tensor):
@@ -71,21 +76,22 @@ class OnCuda(torch.Tensor):
 def calls(monkeypatch: pytest.MonkeyPatch, recorded: object, images: torch.Tensor, times: int) -> tuple[list, int]:
     """Ask for slopes again and again; return what was handed out, and how often a recording was tried."""
     model, tried = network(), []
-    monkeypatch.setattr(replay, "_record", lambda *arguments: tried.append(arguments) or recorded)
+    monkeypatch.setattr(replay, "_capture", lambda *arguments: tried.append(arguments) or recorded)
     labels = torch.zeros(len(images), dtype=torch.int64)
-    handed = [replay.replayed(slope_at, model, images, cross_entropies, labels) for _ in range(times)]
+    handed = [replay.replayed(gradient_at, model, images, cross_entropies, labels) for _ in range(times)]
     return handed, len(tried)
 
 
 def test_the_second_call_records_and_a_network_that_refuses_is_asked_once(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
     images = batch("cpu")[0].as_subclass(OnCuda)
     handed, tried = calls(monkeypatch, None, images, 4)
     assert tried == 1
-    assert all(slope(batch("cpu")[0]).shape == images.shape for slope in handed)
+    assert all(find(batch("cpu")[0]).shape == images.shape for find in handed)
     graph = replay._Graph(kernels=Kernels(), images=images.clone(), target=torch.ones(16), gradient=torch.ones(16))
     handed, tried = calls(monkeypatch, graph, images, 4)
     assert tried == 1
-    assert [slope is graph for slope in handed] == [False, True, True, True]
+    assert [find is graph for find in handed] == [False, True, True, True]
     assert torch.equal(graph.target, torch.zeros(16))
     assert graph(images + 1) is graph.gradient
     assert torch.equal(graph.images, images + 1)
@@ -99,12 +105,12 @@ class Kernels:
 
 
 def test_few_graphs_are_kept_for_a_network(monkeypatch):
-    monkeypatch.setattr(replay, "_record", lambda *arguments: None)
+    monkeypatch.setattr(replay, "_capture", lambda *arguments: None)
     model = network()
     for n in [1, 2, 3, 4, 5, 6, 6]:
         images = torch.zeros(n, 1, 8, 8).as_subclass(OnCuda)
-        replay.replayed(slope_at, model, images, cross_entropies, torch.zeros(n, dtype=torch.int64))
-    assert [*replay._states[model].values()] == ["seen once"] * 3 + ["cannot be recorded"]
+        replay.replayed(gradient_at, model, images, cross_entropies, torch.zeros(n, dtype=torch.int64))
+    assert [*replay._states[model].values()] == ["warmed up"] * 3 + ["cannot be captured"]
 
 
 @pytest.mark.gpu
@@ -163,7 +169,7 @@ def test_a_network_that_cannot_be_recorded_is_attacked_all_the_same(monkeypatch)
     images, labels = batch("cuda")
     found = [attack(model, images, labels) for _ in range(4)]
     assert all(same(found[0], other) for other in found[1:])
-    assert [*replay._states[model].values()] == ["cannot be recorded"]
+    assert [*replay._states[model].values()] == ["cannot be captured"]
     assert torch.randn(3, device="cuda").isfinite().all()  # the device is as usable as before
 
 
@@ -173,7 +179,7 @@ def test_the_network_goes_with_its_graphs():
     for _ in range(2):
         attack(model, *batch("cuda"))
     assert len(graphs(model)) == 1
-    alive = weakref.ref(model)
+    alive = [weakref.ref(model), weakref.ref(folded(model, batch("cuda")[0]))]
     del model
     gc.collect()
-    assert alive() is None
+    assert [each() for each in alive] == [None, None]

@@ -42,6 +42,7 @@ SCHEDULES = {
         optimizer="sgd",
         adversarial=True,
         attack_steps=3,
+        step_ratio=7 / 12,  # together as far as PGD-7's
         crop=4,
         flip=True,
         precision="bf16",

@@ -21,10 +21,12 @@ class Schedule:
         adversarial: whether it learns from adversarial images within the track's threat model.
         attack_steps: of PGD (Madry et al., 2018), which finds them; 0 for N-FGSM (de Jorge et al., 2022), a fourth of
             the passes of PGD-7.
+        step_ratio: length of one of these steps as a share of eps.
         optimizer: "adamw" or "sgd" with momentum 0.9.
         crop: pixels by which images are padded before a random crop; 0 for none.
         flip: whether every other image is mirrored.
-        precision: "bf16" computes in bfloat16 where PyTorch's autocast deems it safe.
+        precision: "bf16" computes in bfloat16 where PyTorch's autocast deems it safe; "float32" convolves in
+            TensorFloat-32 on CUDA.
     """
 
     epochs: int
@@ -34,6 +36,7 @@ class Schedule:
     seed: int = 0
     adversarial: bool = False
     attack_steps: int = 0
+    step_ratio: float = 0.25
     optimizer: Literal["adamw", "sgd"] = "adamw"
     crop: int = 0
     flip: bool = False
@@ -42,6 +45,8 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch_size < 1 or not self.learning_rate > 0 or self.weight_decay < 0:
             raise UsageError(f"Expected epochs ≥ 0, batch_size ≥ 1, learning_rate > 0, weight_decay ≥ 0, got {self}.")
+        if not self.step_ratio > 0:
+            raise UsageError(f"Expected step_ratio > 0, got {self}.")
         if self.attack_steps < 0 or (self.attack_steps and not self.adversarial):
             raise UsageError(f"Expected attack_steps ≥ 0, and 0 where training is not adversarial, got {self}.")
 
