@@ -53,11 +53,11 @@ def exported_once():
     """The export to ONNX, which takes longer than an attack, once for each network of the same weights."""
     done = {}
 
-    def remembering(subject, image_shape):
+    def remembering(subject, image_shape, **settings):
         state = sorted(subject.twin.state_dict().items())
         key = b"".join(name.encode() + value.contiguous().numpy().tobytes() for name, value in state)
         if key not in done:
-            done[key] = deploy(subject, image_shape)
+            done[key] = deploy(subject, image_shape, **settings)
         # As from a fresh export: a float model is its own classifier, and that is an object of this evaluation.
         own = done[key].kind == "onnx-float32"
         return dataclasses.replace(done[key], classifier=subject.twin) if own else done[key]

@@ -128,7 +128,7 @@ def place(board):
 @pytest.fixture
 def run(world, parent, board, monkeypatch, capsys):
     """Run a command; return its exit code, output and complaints. Exports and the parent are there already."""
-    monkeypatch.setattr(bench.audit.retrial, "deploy", lambda *args: world["artefact"])
+    monkeypatch.setattr(bench.audit.retrial, "deploy", lambda *args, threads: world["artefact"])
     monkeypatch.setattr(bench.audit.repeat, "deploy", lambda *args: world["artefact"])
     monkeypatch.setattr(bench.audit.repeat, "load_parent", lambda *args: parent)
     monkeypatch.setattr(bench.audit.verify, "BenchEngine", lambda: BenchEngine(budget=BUDGET))
