@@ -1,9 +1,12 @@
-"""TensorFloat-32: convolutions on CUDA with 10 bits of mantissa, several times as fast; elsewhere no difference."""
+"""How cuDNN convolves on CUDA: in TensorFloat-32 (10 bits of mantissa, several times as fast) or not, autotuned or not.
+
+Elsewhere none of this makes a difference.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -13,23 +16,21 @@ def forbid_tensor_float() -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-@contextmanager
-def tensor_float(*, allowed: bool) -> Iterator[None]:
-    """Allow it, or forbid it, for a while."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
+def tensor_float(*, allowed: bool) -> AbstractContextManager[None]:
+    """Allow TensorFloat-32, or forbid it, for a while."""
+    return _set("allow_tf32", allowed)
 
 
-@contextmanager
-def autotuned() -> Iterator[None]:
+def autotuned() -> AbstractContextManager[None]:
     """Have cuDNN try all algorithms on each shape that convolutions meet, and keep to the fastest, for a while."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
+    return _set("benchmark", True)
+
+
+@contextmanager
+def _set(flag: str, value: bool) -> Iterator[None]:
+    before = getattr(torch.backends.cudnn, flag)
+    setattr(torch.backends.cudnn, flag, value)
     try:
         yield
     finally:
-        torch.backends.cudnn.benchmark = before
+        setattr(torch.backends.cudnn, flag, before)

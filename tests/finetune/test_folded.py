@@ -82,8 +82,8 @@ def test_a_network_with_other_tensors_is_folded_anew():
     alike(folded(model, images()), model, images())
 
 
-class Twice(nn.Module):
-    """Each of its norms has a reason to stay."""
+class Awkward(nn.Module):
+    """A convolution and a norm, called in a way that folding has to notice, or to bear."""
 
     def __init__(self, reason: str) -> None:
         super().__init__()
@@ -127,13 +127,13 @@ class Twice(nn.Module):
      "no convolution before", "statistics of the batch", "hook", "a kind of its own", "a function of its own"],
 )  # fmt: skip
 def test_what_would_not_be_the_same_stays(reason):
-    model = disturbed(Twice(reason))
+    model = disturbed(Awkward(reason))
     assert folded(model, images()) is model
 
 
 @pytest.mark.parametrize("reason", ["", "modules in a plain list", "norm read elsewhere"])
 def test_whatever_name_a_module_is_called_by(reason):
-    model = Twice(reason).double().eval()
+    model = Awkward(reason).double().eval()
     model.features = nn.Sequential(model.conv, model.norm)  # a second name
     view = folded(model, images())
     assert view is not model
