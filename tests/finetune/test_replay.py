@@ -1,18 +1,22 @@
-"""On CUDA an attack's kernels are captured; what comes out is what comes out without."""
+"""On CUDA an attack's kernels are captured; what comes out is what comes out without.
+
+Each test runs on a device, where there is one, and on an imitation of what a device does with graphs.
+"""
 
 import gc
 import weakref
-from contextlib import nullcontext
+from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from imitated_cuda import OnCuda, imitate
+from torch import Tensor, nn
 
 from bench.compress.quantize import Quantize
 from bench.dataset import Examples
 from bench.finetune import replay
 from bench.finetune.folded import folded
-from bench.finetune.pgd import cross_entropies, gradient_at, pgd
+from bench.finetune.pgd import pgd
 from bench.model import Subject
 from bench.progress import silent
 from bench.recipe import Ingredients, Meter
@@ -29,157 +33,179 @@ def network(seed: int = 0) -> nn.Module:
         )  # fmt: skip
 
 
-def batch(device: str, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+def without_norms(seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
+
+
+Batch = tuple[Tensor, Tensor]
+"""Images and labels."""
+
+
+def batch(seed: int = 1) -> Batch:
     generator = torch.Generator().manual_seed(seed)
-    images, labels = torch.rand(16, 1, 8, 8, generator=generator), torch.randint(5, (16,), generator=generator)
-    return images.to(device), labels.to(device)
+    return torch.rand(16, 1, 8, 8, generator=generator), torch.randint(5, (16,), generator=generator)
 
 
-def attack(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+@pytest.fixture(params=["imitated", pytest.param("cuda", marks=pytest.mark.gpu)])
+def on_device(request, monkeypatch):
+    """Bring a network or a batch to the device."""
+    if request.param == "imitated":
+        imitate(monkeypatch)
+        return lambda what: what if isinstance(what, nn.Module) else (what[0].as_subclass(OnCuda), what[1])
+    return lambda what: what.to("cuda") if isinstance(what, nn.Module) else tuple(each.to("cuda") for each in what)
+
+
+def attack(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(2)
     return pgd(model, images, labels, THREAT, steps=3, step_size=0.01, generator=generator)
 
 
-def directly(model: nn.Module, monkeypatch: pytest.MonkeyPatch, images: torch.Tensor, labels: torch.Tensor):
+def directly(model: nn.Module, monkeypatch: pytest.MonkeyPatch, images: Tensor, labels: Tensor) -> Tensor:
     with monkeypatch.context() as patch:
         patch.setattr("bench.finetune.pgd.replayed", lambda gradient, model, images, loss, target: (
             lambda points: gradient(model, points, loss, target)))  # fmt: skip
         return attack(model, images, labels)
 
 
-def same(one: torch.Tensor, other: torch.Tensor) -> bool:
+def same(one: Tensor, other: Tensor) -> bool:
     """Whether they are the same but for a few pixels, whose gradient is so close to 0 that its sign is chance."""
     return bool((one != other).float().mean() < 0.01)
 
 
-def graphs(model: nn.Module) -> list[object]:
-    return [
-        state
-        for state in replay._states.get(folded(model, batch("cuda")[0]), {}).values()
-        if not isinstance(state, str)
-    ]
+def states(model: nn.Module, images: Tensor) -> list[object]:
+    """Return "a graph" for each, and what else is remembered."""
+    known = replay._states.get(folded(model, images), {})
+    return [state if isinstance(state, str) else "a graph" for state in known.values()]
 
 
-def test_nothing_is_recorded_on_a_cpu():
+def test_nothing_is_captured_on_a_cpu():
     model = network()
     for _ in range(3):
-        attack(model, *batch("cpu"))
-    assert folded(model, batch("cpu")[0]) not in replay._states
+        attack(model, *batch())
+    assert folded(model, batch()[0]) not in replay._states
 
 
-class OnCuda(torch.Tensor):
-    """Images that only say so."""
-
-    is_cuda = True
-
-
-def calls(monkeypatch: pytest.MonkeyPatch, recorded: object, images: torch.Tensor, times: int) -> tuple[list, int]:
-    """Ask for slopes again and again; return what was handed out, and how often a recording was tried."""
-    model, tried = network(), []
-    monkeypatch.setattr(replay, "_capture", lambda *arguments: tried.append(arguments) or recorded)
-    labels = torch.zeros(len(images), dtype=torch.int64)
-    handed = [replay.replayed(gradient_at, model, images, cross_entropies, labels) for _ in range(times)]
-    return handed, len(tried)
-
-
-def test_the_second_call_records_and_a_network_that_refuses_is_asked_once(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
-    images = batch("cpu")[0].as_subclass(OnCuda)
-    handed, tried = calls(monkeypatch, None, images, 4)
-    assert tried == 1
-    assert all(find(batch("cpu")[0]).shape == images.shape for find in handed)
-    graph = replay._Graph(kernels=Kernels(), images=images.clone(), target=torch.ones(16), gradient=torch.ones(16))
-    handed, tried = calls(monkeypatch, graph, images, 4)
-    assert tried == 1
-    assert [find is graph for find in handed] == [False, True, True, True]
-    assert torch.equal(graph.target, torch.zeros(16))
-    assert graph(images + 1) is graph.gradient
-    assert torch.equal(graph.images, images + 1)
-
-
-class Kernels:
-    """Compute nothing."""
-
-    def replay(self) -> None:
-        """Do nothing."""
-
-
-def test_few_graphs_are_kept_for_a_network(monkeypatch):
-    monkeypatch.setattr(replay, "_capture", lambda *arguments: None)
-    model = network()
-    for n in [1, 2, 3, 4, 5, 6, 6]:
-        images = torch.zeros(n, 1, 8, 8).as_subclass(OnCuda)
-        replay.replayed(gradient_at, model, images, cross_entropies, torch.zeros(n, dtype=torch.int64))
-    assert [*replay._states[model].values()] == ["warmed up"] * 3 + ["cannot be captured"]
-
-
-@pytest.mark.gpu
-def test_a_recorded_attack_finds_the_same_images(monkeypatch):
-    model = network().to("cuda")
-    for seed in range(4):
-        images, labels = batch("cuda", seed)
+def test_a_captured_attack_finds_the_same_images(on_device, monkeypatch):
+    model = on_device(network())
+    batches = [on_device(batch(seed)) for seed in range(4)]
+    before = [[each.clone() for each in given] for given in batches]
+    for images, labels in batches:
         assert same(attack(model, images, labels), directly(model, monkeypatch, images, labels))
-    assert len(graphs(model)) == 1
+    assert states(model, batches[0][0]) == ["a graph"]
+    for given, was in zip(batches, before, strict=True):
+        assert all(torch.equal(*each) for each in zip(given, was, strict=True))
 
 
-@pytest.mark.gpu
-def test_it_follows_weights_that_training_moves_and_those_put_in_their_place(monkeypatch):
-    model = network().to("cuda")
-    images, labels = batch("cuda")
+@pytest.mark.parametrize("make", [network, without_norms])
+def test_it_follows_weights_that_training_moves_and_those_put_in_their_place(on_device, monkeypatch, make):
+    model = on_device(make())
+    images, labels = on_device(batch())
     before = [attack(model, images, labels) for _ in range(2)][-1]
-    model.load_state_dict(network(seed=1).state_dict())
+    model.load_state_dict(make(seed=1).state_dict())
     after = attack(model, images, labels)
     assert same(after, directly(model, monkeypatch, images, labels))
     assert not same(after, before)
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | nn.Linear):
             module.weight = nn.Parameter(torch.randn_like(module.weight))
     assert same(attack(model, images, labels), directly(model, monkeypatch, images, labels))
 
 
-@pytest.mark.gpu
-def test_a_quantised_network_is_recorded_too(monkeypatch):
-    parent, images, labels = network(), (255 * batch("cpu")[0]).byte(), batch("cpu")[1]
+def test_a_quantised_network_is_captured_too(on_device, monkeypatch):
+    parent, (images, labels) = network(), batch()
     given = Ingredients(
-        train=Examples(images=images, labels=labels), threat=THREAT, finetune_images=16,
+        train=Examples(images=(255 * images).byte(), labels=labels), threat=THREAT, finetune_images=16,
         generator=torch.Generator().manual_seed(0), device=torch.device("cpu"), report=silent, meter=Meter(),
     )  # fmt: skip
-    twin = Quantize()(Subject(twin=parent, parent=parent, deployed=parent), given).twin.to("cuda")
-    images, labels = batch("cuda")
-    for _ in range(3):
+    twin = on_device(Quantize()(Subject(twin=parent, parent=parent, deployed=parent), given).twin)
+    for seed in range(3):
+        images, labels = on_device(batch(seed))
         assert same(attack(twin, images, labels), directly(twin, monkeypatch, images, labels))
-    assert len(graphs(twin)) == 1
+    assert states(twin, images) == ["a graph"]
 
 
 class AsksTheHost(nn.Module):
-    """Cannot be recorded: it waits for a number."""
+    """Cannot be captured: it waits for a number."""
 
     def __init__(self) -> None:
         super().__init__()
         self.last = nn.Linear(64, 5)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        scores: torch.Tensor = self.last(images.flatten(1))
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.last(images.flatten(1))
         return scores * 2 if scores.sum().item() > 0 else scores
 
 
-@pytest.mark.gpu
-def test_a_network_that_cannot_be_recorded_is_attacked_all_the_same(monkeypatch):
-    model = AsksTheHost().to("cuda")
-    images, labels = batch("cuda")
+class Remembers(nn.Module):
+    """Computes by what happened before it was called: a graph of it would give yesterday's answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(64, 5)
+        self.calls = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        scores: Tensor = self.last(images.flatten(1))
+        return scores * (1 + self.calls % 2)
+
+
+class CutsTheGraph(nn.Module):
+    """Gives no gradient to follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(64, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.last(images.flatten(1).detach())
+        return scores
+
+
+@pytest.mark.parametrize("kind", [AsksTheHost, CutsTheGraph])
+def test_a_network_that_cannot_be_captured_is_attacked_all_the_same(on_device, kind: Callable[[], nn.Module]):
+    model = on_device(kind())
+    images, labels = on_device(batch())
     found = [attack(model, images, labels) for _ in range(4)]
     assert all(same(found[0], other) for other in found[1:])
-    assert [*replay._states[model].values()] == ["cannot be captured"]
-    assert torch.randn(3, device="cuda").isfinite().all()  # the device is as usable as before
+    assert states(model, images) == ["cannot be captured"]
+    assert torch.randn(3, device=images.device).isfinite().all()  # the device is as usable as before
 
 
-@pytest.mark.gpu
-def test_the_network_goes_with_its_graphs():
-    model = network().to("cuda")
+def test_a_graph_that_finds_something_else_is_not_used(on_device):
+    model = on_device(Remembers())
+    images, labels = on_device(batch())
+    for _ in range(3):
+        attack(model, images, labels)
+    assert states(model, images) == ["cannot be captured"]
+
+
+def test_a_network_is_asked_once_whether_it_can_be_captured(on_device, monkeypatch):
+    model: nn.Module = on_device(network())
+    tried: list[object] = []
+    monkeypatch.setattr(replay, "_capture", lambda *arguments: tried.append(arguments))
+    for _ in range(4):
+        attack(model, *on_device(batch()))
+    assert len(tried) == 1
+
+
+def test_few_graphs_are_kept_for_a_network(on_device):
+    model = on_device(network())
+    for n in [1, 2, 3, 4, 5, 6, 6]:
+        images, labels = on_device(batch())
+        attack(model, images[:n], labels[:n])
+    assert states(model, images) == ["warmed up"] * 3 + ["a graph"]
+
+
+def test_the_network_goes_with_its_graphs(on_device):
+    model = on_device(network())
+    images, labels = on_device(batch())
     for _ in range(2):
-        attack(model, *batch("cuda"))
-    assert len(graphs(model)) == 1
-    alive = [weakref.ref(model), weakref.ref(folded(model, batch("cuda")[0]))]
+        attack(model, images, labels)
+    assert states(model, images) == ["a graph"]
+    alive = [weakref.ref(model), weakref.ref(folded(model, images))]
     del model
     gc.collect()
     assert [each() for each in alive] == [None, None]
