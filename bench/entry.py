@@ -138,8 +138,8 @@ class Entry(BaseModel):
             another one on another processor, under the same name. None in older records.
         engine: the attack implementation and its version.
         verdicts: the letters.
-        pgd20: images that stand PGD-20 alone, which many papers stop at: beside the verdicts, and never ranked by; None
-            in older records.
+        pgd20: images that stand PGD-20 alone, which many papers stop at; None in older records. It is the last of the
+            attacks, too, but in records of before.
         agreement: of the twin and the file that ships; None where no ONNX file ships.
         efficiency: of the deployed model.
         parent: efficiency of the model before compression.

@@ -16,7 +16,7 @@ from bench.files import locked
 from bench.load.datasets import load_dataset
 from bench.model import Subject
 from bench.parent import load_parent
-from bench.pgd20 import beats_the_suite, pgd20
+from bench.pgd20 import after_pgd20, beats_the_suite, pgd20
 from bench.plugins import packages_of
 from bench.prepare import prepare
 from bench.progress import Event, Report
@@ -113,8 +113,10 @@ def _evaluate(request: Request, board: Path, report: Report) -> tuple[Entry, Fil
         outcome = attack(trial, track.suite, journal=journal, report=report)
         report(Event(stage="pgd-20, alarms"))
         stand_pgd20 = pgd20(trial)
-        raised = raise_alarms(trial, outcome, agrees) + beats_the_suite(stand_pgd20, outcome)
+        raised = raise_alarms(trial, outcome, agrees)
         agrees = compare_under_attack(agrees, trial, outcome)
+        outcome = after_pgd20(outcome, stand_pgd20)
+        raised += beats_the_suite(outcome)
 
     with clock.stage("measure"):
         report(Event(stage="measure"))

@@ -64,6 +64,7 @@ class Task:
         n_classes: number of logits.
         norm: "Linf" or "L2"; picks the folder of RobustBench's zoo when a name does not.
         eps: radius, for networks that are trained adversarially on first use; None where none will be.
+        train: digest of the images and labels that networks are trained on on first use; "" where none will be.
     """
 
     dataset: str
@@ -71,6 +72,7 @@ class Task:
     n_classes: int
     norm: str
     eps: Fraction | None = None
+    train: str = ""
 
 
 def in_double(model: nn.Module) -> nn.Module:

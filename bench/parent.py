@@ -23,6 +23,7 @@ from bench.load.layout import channels_last
 from bench.load.models import load_model
 from bench.model import Subject, Task
 from bench.progress import Report
+from bench.provenance import code_digest
 from bench.recipe import Ingredients, Meter, Step
 from bench.request import Request
 from bench.threat_model import ThreatModel
@@ -47,6 +48,7 @@ def task_of(dataset: Dataset, threat: ThreatModel) -> Task:
         n_classes=dataset.n_classes,
         norm=threat.norm,
         eps=threat.eps,
+        train=dataset.train.digest,
     )
 
 
@@ -67,7 +69,11 @@ def fit_schedule(
     Guarantees:
         Training that was interrupted goes on after its last whole epoch; its checkpoints do not outlive the end.
     """
-    checkpoints = cache_dir() / "unfinished-training" / cached_path(name, task_of(dataset, threat), schedule).stem
+    stem = cached_path(name, task_of(dataset, threat), schedule).stem
+    code = code_digest(
+        "finetune", "load/architectures", "threat_model.py", "tensor_float.py"
+    )  # other code would train otherwise
+    checkpoints = cache_dir() / "unfinished-training" / f"{stem}-{code[:16]}"
     step = _step(schedule)
     channels_last(network, dataset.image_shape)
     meter = Meter()

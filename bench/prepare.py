@@ -11,8 +11,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +28,7 @@ from bench.load.own_steps import own_steps
 from bench.model import Classifier, ModelSpec, Subject
 from bench.plugins import packages_of
 from bench.progress import Event, Report
+from bench.provenance import code_digest
 from bench.recipe import STEPS, Ingredients, Meter, Recipe, Step, settings
 from bench.request import Request
 from bench.run.apart import prepare_apart
@@ -228,32 +227,19 @@ def own_code(model: ModelSpec) -> tuple[str, ...]:
     return tuple(Path(file).read_text(encoding="utf-8") for file in files)
 
 
-@cache
-def code_digest(*parts: str) -> str:
-    """Return a sha256 over the source of some of the bench's packages and files: what other code made is not found."""
-    digest = hashlib.sha256(metadata.version("bench").encode())
-    for part in parts:
-        place = resources.files("bench") / part
-        for file in sorted(place.iterdir(), key=lambda file: file.name) if place.is_dir() else [place]:
-            if file.name.endswith(".py"):
-                digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()
-
-
 def _folder(request: Request, parent: nn.Module, dataset: Dataset, device: torch.device) -> Path:
     """Return where the model is kept, named after everything that decides what the steps make of the parent."""
-    train, recipe = dataset.train, request.recipe
-    some = train.images[:: max(1, len(train) // 256)]
+    recipe = request.recipe
     asked: dict[str, Any] = {
-        "parent": digest_of_weights(parent),
+        # Two models may have the same weights and different constants, or a different graph.
+        "parent": (str(request.model), digest_of_weights(parent)),
         "own code": own_code(request.model),
         "steps": recipe.declared(),
         "seed": request.seed,
         "budget": request.track.finetune_images,
         "threat": (request.track.norm, str(request.track.eps)),
-        "train": (dataset.name, list(train.images.shape), hashlib.sha256(some.cpu().numpy().tobytes()).hexdigest()),
-        "labels": hashlib.sha256(train.labels.cpu().numpy().tobytes()).hexdigest(),
-        "code": code_digest("compress", "finetune", "tensor_float.py"),
+        "train": dataset.train.digest,
+        "code": (code_digest("compress", "finetune", "threat_model.py", "tensor_float.py"), torch.__version__),
         "device": device.type,
     }
     if recipe.own_code is not None:

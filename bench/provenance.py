@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -115,3 +116,15 @@ def _git(folder: Path, *arguments: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+@cache
+def code_digest(*parts: str) -> str:
+    """Return a sha256 over the source of some of the bench's packages and files: what other code made is not found."""
+    digest = hashlib.sha256(metadata.version("bench").encode())
+    for part in parts:
+        place = resources.files("bench") / part
+        for file in sorted(place.iterdir(), key=lambda file: file.name) if place.is_dir() else [place]:
+            if file.name.endswith(".py"):
+                digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()

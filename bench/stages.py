@@ -29,15 +29,16 @@ from bench.measure.latency import measure_latency
 from bench.measure.macs import count_macs
 from bench.measure.size import compressed_bytes, count_parameters
 from bench.model import Subject
-from bench.prepare import Prepared, code_digest, own_code
+from bench.prepare import Prepared, own_code
 from bench.progress import Event, Report
+from bench.provenance import code_digest
 from bench.recipe import Recipe, fingerprint
 from bench.request import Request
 from bench.run.album import FileAlbum
 from bench.run.evidence import Deciding, write_evidence
 from bench.run.journal import FileJournal
 from bench.scrutiny import Evidence
-from bench.verdicts import LETTERS, Alarm
+from bench.verdicts import Alarm
 
 AGREEMENT_IMAGES = 1000
 EVIDENCE = ".adversarial.npz"
@@ -173,11 +174,8 @@ def keep_evidence(entry: Entry, album: FileAlbum, examples: Examples, folder: Pa
     Raises:
         MissingError: the folder cannot be written.
     """
-    letters, found = entry.verdicts.letters, {}
-    for attack, letter in zip(entry.verdicts.attacks, LETTERS, strict=False):
-        for number, image in album.load(attack).items():
-            if letters[number] == letter:
-                found[number] = torch.from_numpy(image)
+    letters = entry.verdicts.letters
+    found = album.deciding(entry.verdicts.attacks, letters)
     numbers = sorted(found)
     deciding = Deciding(
         numbers=torch.tensor(numbers, dtype=torch.int64),

@@ -29,7 +29,8 @@ from bench.track import load_track
 from bench.verdicts import AUTOATTACK, LETTERS
 
 IMAGES = 12
-FACED = (*AUTOATTACK, "transfer", "surrogate", "apgd-scaled", "square-deployed")
+SUITE = (*AUTOATTACK, "transfer", "surrogate", "apgd-scaled", "square-deployed")
+FACED = (*SUITE, "pgd-20")
 SHORT = BenchEngine(budget=Budget(iterations=20, targets=4, queries=200))
 
 
@@ -161,7 +162,7 @@ def test_the_recipe_the_question_and_the_effort_are_on_record(entry):
 def test_the_same_request_attacks_afresh_and_gives_the_same_letters(entry, tmp_path, untimed, asked):
     again = evaluate(request(), tmp_path, silent)
     assert asked
-    assert asked == list(FACED)[: len(asked)]
+    assert asked == list(SUITE)[: len(asked)]
     assert again.verdicts == entry.verdicts
     assert again.agreement == entry.agreement
     assert again.effort.attack_forward == entry.effort.attack_forward
@@ -176,7 +177,7 @@ def test_the_second_parent_comes_from_the_cache(entry, cache, tmp_path, untimed,
     monkeypatch.setattr(bench.parent, "fit_schedule", train)
     found = evaluate(request("none"), tmp_path, silent)
     # Nothing was compressed, and its gradients are its own: AutoAttack is enough.
-    assert found.verdicts.attacks == AUTOATTACK
+    assert found.verdicts.attacks == (*AUTOATTACK, "pgd-20")
     # What ships is an ONNX file, in float too, and must be the network that was attacked.
     assert found.efficiency.artefact == "onnx-float32"
     assert found.agreement is not None
@@ -196,11 +197,11 @@ def test_seeds_that_are_done_are_not_attacked_again(entry, cache, tmp_path, unti
     asked.stop_at = "fab-t"
     with pytest.raises(KeyboardInterrupt):
         next(line)
-    assert asked == list(FACED[:2])
+    assert asked == list(SUITE[:2])
     asked.clear()
     asked.stop_at = ""
     again = list(evaluate_each(seeds, tmp_path, watch))
-    assert asked == list(FACED[2:])
+    assert asked == list(SUITE[2:])
     assert journals(cache) == []
     assert again[0].verdicts == first.verdicts
     assert again[0].effort.seconds["attack"] > first.effort.seconds["attack"] / 2 > 0
@@ -217,7 +218,7 @@ def test_nothing_is_asked_twice_of_an_interrupted_attack(entry, cache, tmp_path,
     asked.clear()
     asked.stop_at = ""
     found = evaluate(robust, tmp_path, silent)
-    assert asked == list(FACED[2:])
+    assert asked == list(SUITE[2:])
     assert journals(cache) == []
     assert load_entry(found.path(tmp_path)) == found
     assert found.evidence.images == IMAGES - found.verdicts.letters.count(".") - found.verdicts.letters.count("x")
@@ -233,7 +234,7 @@ def test_nothing_is_asked_twice_of_an_interrupted_attack(entry, cache, tmp_path,
     asked.clear()
     asked.stop_at = ""
     expected = evaluate(dataclasses.replace(robust, fresh=True), tmp_path, silent)
-    assert asked == list(FACED)
+    assert asked == list(SUITE)
     assert found.verdicts == expected.verdicts
     assert found.effort.attack_forward == expected.effort.attack_forward
     assert journals(cache) == []

@@ -1,5 +1,6 @@
 """PGD-20 beside the suite: right where the answer is known, and loud where it finds what the suite did not."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -9,7 +10,8 @@ from torch import nn
 from bench.attack.engine import Outcome, Trial
 from bench.dataset import Examples
 from bench.model import Subject
-from bench.pgd20 import beats_the_suite, pgd20
+from bench.pgd20 import after_pgd20, beats_the_suite, pgd20
+from bench.run.album import FileAlbum
 from bench.threat_model import ThreatModel
 
 SIDE, N = 8, 60
@@ -50,12 +52,25 @@ def test_a_linear_classifier_keeps_what_the_closed_form_says(line):
     assert pgd20(trial(network, examples)) == expected
 
 
-def test_images_that_only_pgd_breaks_are_an_alarm():
-    stood = [True, False, False, True]
-    (alarm,) = beats_the_suite(stood, Outcome(attacks=("apgd-ce",), letters=".a.."))
+def test_images_that_only_pgd_breaks_have_its_letter_and_are_an_alarm():
+    stood = [True, False, False, True, False]
+    after = after_pgd20(Outcome(attacks=("apgd-ce",), letters=".a..x"), stood)
+    assert (after.attacks, after.letters) == (("apgd-ce", "pgd-20"), ".ab.x")
+    (alarm,) = beats_the_suite(after)
     assert (alarm.name, alarm.fatal) == ("pgd-20-beats-suite", False)
     assert alarm.evidence.startswith("1 of the images")
-    assert beats_the_suite(stood, Outcome(attacks=("apgd-ce",), letters=".aa.")) == ()
+    assert beats_the_suite(after_pgd20(Outcome(attacks=("apgd-ce",), letters=".aa.x"), stood)) == ()
+
+
+def test_the_images_that_fall_are_kept(line, tmp_path):
+    network, examples, _ = line
+    album = FileAlbum(tmp_path)
+    stood = pgd20(replace(trial(network, examples), album=album))
+    kept = album.load("pgd-20")
+    assert [number in kept for number in range(N)] == [not stands for stands in stood]
+    images = torch.stack([torch.from_numpy(kept[number]) for number in sorted(kept)])
+    labels = examples.labels[torch.tensor(sorted(kept))]
+    assert (network(images).argmax(1) != labels).all()
 
 
 def test_a_network_without_gradients_is_no_crash():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from bench.attack.engines import new_engine
 from bench.audit.retrial import stand_again
@@ -14,9 +15,12 @@ from bench.entry import Entry
 from bench.load.datasets import load_dataset
 from bench.model import ModelSpec, Subject
 from bench.parent import load_parent
+from bench.pgd20 import NAME as PGD20
+from bench.pgd20 import after_pgd20, pgd20
 from bench.progress import Report
 from bench.recipe import Recipe
 from bench.request import Request
+from bench.run.album import FileAlbum
 from bench.scrutiny import Finding
 from bench.stages import attack, compare_twin, count_cost, open_journal, raise_alarms
 from bench.verdicts import STANDING, mcnemar
@@ -24,11 +28,16 @@ from bench.verdicts import STANDING, mcnemar
 LEVEL = 0.05
 
 
-def repeat(entry: Entry, sealed: Sealed, device: torch.device, report: Report, *, trust: bool) -> list[Finding]:
+def repeat(
+    entry: Entry, sealed: Sealed, device: torch.device, report: Report, *, trust: bool
+) -> tuple[list[Finding], dict[int, Tensor]]:
     """Attack every image again, as the entry says it was done, and compare letters; interrupted, it goes on.
 
     The parent takes part: its images are one of the attacks, and its cost stands in the entry. Without CUDA a search in
     TensorFloat-32 is repeated in full precision.
+
+    Returns:
+        The findings, and by number the images that brought down what is robust on record.
     """
     attacker = "bench" if entry.attacker == "bench-tf32" and device.type != "cuda" else entry.attacker
     recipe = Recipe(name=entry.recipe.name, summary=entry.recipe.summary, steps=entry.recipe.steps)
@@ -41,14 +50,19 @@ def repeat(entry: Entry, sealed: Sealed, device: torch.device, report: Report, *
     retrial = stand_again(entry, sealed, device, parent if entry.recipe.steps else None)
     trial = replace(retrial.trial, engine=new_engine(attacker))
     journal = open_journal(request, trial, retrial.artefact, entry.sealed, purpose="verify")
+    album = FileAlbum(journal.images)
+    trial = replace(trial, album=album)
     outcome = attack(trial, entry.track.suite, journal=journal, report=report)
     agrees = compare_twin(trial.subject, retrial.artefact, trial.examples, device)
     raised = {alarm.name for alarm in raise_alarms(trial, outcome, agrees) if alarm.fatal}
+    if PGD20 in entry.verdicts.attacks:
+        outcome = after_pgd20(outcome, pgd20(trial))
+    fallen = album.deciding(outcome.attacks, outcome.letters)
     journal.forget()
     stated = {alarm.name for alarm in entry.verdicts.alarms if alarm.fatal}
     own = deploy(Subject(twin=parent, parent=parent, deployed=parent), dataset.image_shape)
     macs = count_cost(parent, own, dataset).macs
-    return [
+    findings = [
         _letters(entry, outcome.attacks, outcome.letters),
         Finding(
             name="alarms again",
@@ -59,6 +73,7 @@ def repeat(entry: Entry, sealed: Sealed, device: torch.device, report: Report, *
             name="parent", holds=macs == entry.parent.macs, text=f"{macs:,} MACs; on record {entry.parent.macs:,}"
         ),
     ]  # fmt: skip
+    return findings, {number: image for number, image in fallen.items() if entry.verdicts.letters[number] == STANDING}
 
 
 def _letters(entry: Entry, attacks: tuple[str, ...], letters: str) -> Finding:

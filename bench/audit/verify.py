@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from bench.attack.alarms import question
 from bench.attack.driver import BenchEngine
+from bench.attack.engine import Trial
 from bench.audit.rejudge import rejudge_adversarial, rejudge_clean
 from bench.audit.repeat import repeat
 from bench.audit.retrial import Retrial, find_model, stand_again
@@ -19,6 +22,7 @@ from bench.entry import Entry
 from bench.errors import UsageError
 from bench.progress import Event, Report
 from bench.provenance import here
+from bench.run.album import FileAlbum
 from bench.run.evidence import digest_of_file
 from bench.scrutiny import Evidence, Finding, Verification
 from bench.stages import compare_twin, count_cost, device_name, disagreement_of, pick_device, probes
@@ -59,10 +63,19 @@ class Inquiry:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of it: the findings, and what a verified entry says of them; None where anything disagrees."""
+    """What came of it.
+
+    Attributes:
+        findings: of each check.
+        verification: what a verified entry says of them; None where anything disagrees.
+        fallen: by number, images that brought down what the entry calls robust.
+        trial: of the entry's model; None where it is another one.
+    """
 
     findings: tuple[Finding, ...]
     verification: Verification | None
+    fallen: Mapping[int, Tensor]
+    trial: Trial | None
 
 
 def verify(entry: Entry, inquiry: Inquiry, report: Report) -> Outcome:
@@ -75,7 +88,7 @@ def verify(entry: Entry, inquiry: Inquiry, report: Report) -> Outcome:
     report(Event(stage="load", note=entry.name))
     sealed = find_model(entry, inquiry.model, device)
     findings = [_record(entry), _model(entry, sealed)]
-    sampled = Proportion(count=0, total=0)
+    sampled, fallen, trial = Proportion(count=0, total=0), dict[int, Tensor](), None
     if findings[-1].holds:
         report(Event(stage="deploy"))
         retrial = stand_again(entry, sealed, device)
@@ -83,13 +96,17 @@ def verify(entry: Entry, inquiry: Inquiry, report: Report) -> Outcome:
         findings.append(rejudge_clean(retrial.trial, entry))
         findings += list(_evidence(entry, retrial, inquiry.evidence))
         findings += [_cost(entry, sealed, retrial), _alarms(entry, retrial)]
-        found, sampled = _sample(entry, retrial, inquiry, report)
+        found, sampled, fallen = _sample(entry, retrial, inquiry, report)
         findings.append(found)
         if inquiry.full:
-            findings += repeat(entry, sealed, device, report, trust=inquiry.trust)
+            more, again = repeat(entry, sealed, device, report, trust=inquiry.trust)
+            findings, fallen = findings + more, again | fallen
+        trial = retrial.trial
     return Outcome(
         findings=tuple(findings),
         verification=_verification(findings, sampled, entry.verdicts.robust.count, inquiry, device),
+        fallen=fallen,
+        trial=trial,
     )
 
 
@@ -205,22 +222,29 @@ def _alarms(entry: Entry, retrial: Retrial) -> Finding:
     return Finding(name="alarms", holds=True, text="neither model raises a fatal alarm that the entry does not state")
 
 
-def _sample(entry: Entry, retrial: Retrial, inquiry: Inquiry, report: Report) -> tuple[Finding, Proportion]:
-    """Attack some of the surviving images again, with seeds that nobody could know."""
+def _sample(
+    entry: Entry, retrial: Retrial, inquiry: Inquiry, report: Report
+) -> tuple[Finding, Proportion, dict[int, Tensor]]:
+    """Attack some of the surviving images again, with seeds that nobody could know; return also what made some fall."""
     letters = entry.verdicts.letters
     surviving = [number for number, letter in enumerate(letters) if letter == STANDING]
     chosen = sorted(random.Random(inquiry.seed).sample(surviving, min(inquiry.sample, len(surviving))))
     if not chosen:
         why = "no image survives" if not surviving else "none was asked for"
-        return Finding(name="sample", holds=None if surviving else True, text=why), Proportion(count=0, total=0)
-    trial, standing = replace(retrial.trial, seed=inquiry.seed), chosen
-    attacks = ["apgd-ce", "apgd-t"] + ["surrogate", "apgd-scaled"] * (trial.subject.surrogate is not None)
-    for attack in attacks:
-        outcomes: dict[int, bool] = {}
-        for part, _ in BenchEngine()(trial, attack, standing, report):
-            outcomes |= part
-        standing = [number for number in standing if outcomes[number]]
-        report(Event(stage=attack, note=f"standing {len(standing)}/{len(chosen)}"))
+        return Finding(name="sample", holds=None if surviving else True, text=why), Proportion(count=0, total=0), {}
+    standing, fallen = chosen, dict[int, Tensor]()
+    attacks = ["apgd-ce", "apgd-t"] + ["surrogate", "apgd-scaled"] * (retrial.trial.subject.surrogate is not None)
+    with tempfile.TemporaryDirectory() as folder:
+        album = FileAlbum(Path(folder))
+        trial = replace(retrial.trial, seed=inquiry.seed, album=album)
+        for attack in attacks:
+            outcomes: dict[int, bool] = {}
+            for part, _ in BenchEngine()(trial, attack, standing, report):
+                outcomes |= part
+            album.save(attack)
+            fallen |= {number: torch.from_numpy(image) for number, image in album.load(attack).items()}
+            standing = [number for number in standing if outcomes[number]]
+            report(Event(stage=attack, note=f"standing {len(standing)}/{len(chosen)}"))
     sampled = Proportion(count=len(standing), total=len(chosen))
     low, high = sampled.interval
     worst = entry.verdicts.robust.rate * low
@@ -230,4 +254,4 @@ def _sample(entry: Entry, retrial: Retrial, inquiry: Inquiry, report: Report) ->
     )
     if fell := sorted({*chosen} - {*standing}):
         text += f"; fell: {', '.join(map(str, fell))}"
-    return Finding(name="sample", holds=high >= SHARE_STANDING, text=text), sampled
+    return Finding(name="sample", holds=high >= SHARE_STANDING, text=text), sampled, fallen

@@ -13,6 +13,7 @@ from bench.commands.output import Board, Json, complain, console, print_json
 from bench.errors import GateError, InterruptedRunError, MissingError, UsageError
 
 if TYPE_CHECKING:
+    from bench.audit.verify import Outcome
     from bench.entry import Entry
     from bench.leaderboard import Row
 
@@ -35,7 +36,10 @@ def verify(
     board: Board = Path("leaderboard"),
     as_json: Json = False,
 ) -> None:
-    """Check that an entry holds, in minutes. Its row becomes verified, or the exit code is 1."""
+    """Check that an entry holds, in minutes. Its row becomes verified, or the exit code is 1.
+
+    An image that the entry calls robust and that falls here has a letter from then on.
+    """
     import secrets
 
     from bench.audit.verify import Inquiry, verify
@@ -57,15 +61,21 @@ def verify(
     except KeyboardInterrupt as interrupt:
         way_on = "the same command repeats the rest of the attack" if full else "nothing was written"
         raise InterruptedRunError(f"Interrupted: {way_on}.") from interrupt
-    status = entry.status
-    if outcome.verification is not None:
-        status = "verified"
+    after = entry
+    if outcome.verification is not None or outcome.fallen:
         with _unchanged(entry, path, board):
-            entry.changed(status=status, verification=outcome.verification).write(path)
+            after = _conceded(entry, outcome, path, seed=inquiry.seed)
+            if outcome.verification is not None:
+                after = after.changed(status="verified", verification=outcome.verification)
+            after.write(path)
+    status, fell = after.status, entry.verdicts.robust.count - after.verdicts.robust.count
     if as_json:
-        print_json({"entry": entry.name, "status": status, "findings": [vars(one) for one in outcome.findings]})
+        findings = [vars(one) for one in outcome.findings]
+        print_json({"entry": entry.name, "status": status, "findings": findings, "conceded": fell})
     else:
         print_findings(f"{entry.track.name}/{entry.name}", outcome.findings, console())
+        if fell:
+            typer.echo(_conclusion(entry, fell, path, board, dry_run=False))
     if outcome.verification is None:
         wrong = [one.name for one in outcome.findings if one.holds is False]
         if not wrong:
@@ -78,6 +88,22 @@ def verify(
         held, unchecked = outcome.verification.held, outcome.verification.unchecked
         left = f"; not checked: {', '.join(unchecked)}" if unchecked else ""
         typer.echo(f"Verified: {len(held)} checks hold{left}. Wrote {path}")
+
+
+def _conceded(entry: Entry, outcome: Outcome, path: Path, *, seed: int) -> Entry:
+    """Return the entry with a letter for what fell here, judged once more as any challenger's images are."""
+    import torch
+
+    from bench.audit.challenge import Submitted, concede, judge_challenge
+
+    if outcome.trial is None or not outcome.fallen:
+        return entry
+    images, numbers = torch.stack([*outcome.fallen.values()]), torch.tensor([*outcome.fallen])
+    judged = judge_challenge(outcome.trial, entry.verdicts.letters, Submitted(images=images, indices=numbers))
+    if not judged.winners:
+        return entry
+    examples = outcome.trial.examples
+    return concede(entry, judged, examples, path, by="bench verify", reference=f"bench verify --seed {seed}")
 
 
 def challenge(

@@ -63,7 +63,8 @@ def read_graph(record: dict[str, Any], tensors: dict[str, Tensor], device: torch
     """Return the network that `write_graph` wrote, in eval mode.
 
     Guarantees:
-        Runs no code but ATen operations and the bench's own quantisers; those that touch files are refused.
+        Runs no code but ATen operations and the bench's own quantisers; those that touch files, or change a tensor in
+        place, are refused.
 
     Raises:
         UsageError: something else is asked for, or a tensor is missing.
@@ -124,17 +125,24 @@ def _function(name: str) -> Any:
     """Return the operation called `name`.
 
     Raises:
-        UsageError: it is no ATen operation that computes tensors from tensors.
+        UsageError: it is no ATen operation that computes tensors from tensors, and does nothing else.
     """
     if name in _PYTHON:
         return _PYTHON[name]
     match name.split("."):
         case ["aten", packet, overload]:
             found = getattr(getattr(torch.ops.aten, packet, None), overload, None)
-            # The one ATen operation that touches files takes the name of one.
-            if isinstance(found, torch._ops.OpOverload) and "filename" not in {a.name for a in found._schema.arguments}:
+            if isinstance(found, torch._ops.OpOverload) and _computes(found._schema):
                 return found
     raise UsageError(f"'{name}' is not an operation that a saved network may use.")
+
+
+def _computes(schema: Any) -> bool:
+    """Whether an operation touches no file, and writes to no tensor that is there: a network must not remember images.
+
+    The one ATen operation that touches files takes the name of one.
+    """
+    return not schema.is_mutable and "filename" not in {argument.name for argument in schema.arguments}
 
 
 def _encode(value: Any) -> Any:

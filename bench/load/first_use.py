@@ -55,11 +55,11 @@ def fresh(name: str, task: Task, seed: int) -> nn.Module:
 
 
 def cached_path(name: str, task: Task, schedule: Schedule | None = None) -> Path:
-    """Return where the trained network lives; every setting that shapes it is in the file's name."""
+    """Return where the trained network lives; what it learned from and every setting are in the file's name."""
     schedule = schedule or SCHEDULES[name]
     key = {
         "architecture": name,
-        "dataset": task.dataset,
+        "dataset": (task.dataset, task.train),
         "image_shape": list(task.image_shape),
         "n_classes": task.n_classes,
         "schedule": asdict(schedule),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.files import atomic
+from bench.verdicts import LETTERS
 
 Pixels = npt.NDArray[np.float32]
 
@@ -52,6 +53,14 @@ class FileAlbum:
         """Return number → image, (C, H, W), for all that was saved during an attack."""
         parts = self._parts(attack)
         return {number: image for numbers, images in parts for number, image in zip(numbers, images, strict=True)}
+
+    def deciding(self, attacks: tuple[str, ...], letters: str) -> dict[int, Tensor]:
+        """Return number → image, (C, H, W), of each image that fell: the one that decided its letter."""
+        found: dict[int, Tensor] = {}
+        for attack, letter in zip(attacks, LETTERS, strict=False):
+            own = self.load(attack).items()
+            found |= {number: torch.from_numpy(image) for number, image in own if letters[number] == letter}
+        return found
 
     def _parts(self, attack: str) -> list[tuple[list[int], Pixels]]:
         parts = []

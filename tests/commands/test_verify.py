@@ -72,10 +72,28 @@ def test_repeating_the_whole_attack_gives_the_same_letters(run, place, honest):
 def test_repeating_the_attack_finds_letters_that_no_attack_gives(run, place, honest):
     entry, _ = honest
     lied = flipped(entry, "a", STANDING)
-    place(honest, verdicts=lied, evidence=None)
+    path = place(honest, verdicts=lied, evidence=None)
     answer = run("verify", NAME, "--full", "--sample", "0", "--json")
     assert answer[0] == 1
     assert [name for name, holds in findings(answer).items() if holds is False] == ["letters"]
+    assert load_entry(path).verdicts.robust == entry.verdicts.robust
+
+
+def test_images_that_fall_lose_their_dot_even_where_too_few_fall_to_say_that_it_does_not_hold(run, place, honest):
+    entry, _ = honest
+    lied = flipped(entry, "a", STANDING, 3)
+    path = place(honest, verdicts=lied, evidence=None)
+    code, out, err = run("verify", NAME, "--full", "--sample", "0")
+    assert code == 0, err
+    assert f"robust on {entry.verdicts.robust.count} of {N} images instead of {lied.robust.count}" in out
+    found = load_entry(path)
+    assert (found.status, found.verdicts.robust) == ("verified", entry.verdicts.robust)
+    (conceded,) = found.challenges
+    assert (conceded.by, conceded.held) == ("bench verify", 3)
+    # Its images are evidence as any challenger's are: they hold again.
+    code, out, err = run("verify", NAME, "--sample", "4", "--json")
+    assert code == 0, err
+    assert findings((code, out))["adversarial"] is True
 
 
 CHEATS = {
@@ -114,10 +132,16 @@ def test_a_cheat_is_found_and_the_status_stays(run, place, honest, cheat):
 
 
 def test_fallen_images_called_robust_without_evidence_fall_in_the_sample(run, place, honest):
-    place(honest, verdicts=flipped(honest[0], "a", STANDING), evidence=None)
+    path = place(honest, verdicts=flipped(honest[0], "a", STANDING), evidence=None)
+    before = load_entry(path)
     answer = run("verify", NAME, "--seed", "1", "--sample", "12", "--json")
     assert answer[0] == 1
     assert [name for name, holds in findings(answer).items() if holds is False] == ["sample"]
+    fell = json.loads(answer[1])["conceded"]
+    assert fell >= 3
+    after = load_entry(path)
+    assert (after.status, after.unchallenged) == ("measured", before.verdicts)
+    assert after.verdicts.robust.count == before.verdicts.robust.count - fell
 
 
 def test_an_edited_letter_does_not_load(run, place, honest):

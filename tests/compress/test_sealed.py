@@ -152,6 +152,7 @@ def test_a_plan_of_the_future_is_refused(folder):
     ("field", "value"),
     [
         ("target", "aten.from_file.default"),
+        ("target", "aten.relu_.default"),
         ("target", "aten.no_such_thing.default"),
         ("target", "os.system"),
         ("target", "operator.attrgetter"),
@@ -169,6 +170,15 @@ def test_a_plan_that_asks_for_anything_but_arithmetic_is_refused(folder, field, 
 
     edited(folder, change)
     refused(folder, "Cannot load the compressed model in")
+
+
+def test_a_network_that_remembers_images_cannot_be_written(conv):
+    traced = trace(conv.twin, SHAPE, CPU)
+    first = next(node for node in traced.graph.nodes if node.op == "call_function")
+    with traced.graph.inserting_after(first):
+        traced.graph.call_function(torch.ops.aten.copy_.default, (first, first))
+    with pytest.raises(UsageError, match=r"'aten\.copy_\.default' is not an operation that a saved network may use"):
+        write_graph(traced)
 
 
 def test_what_is_neither_an_operation_nor_a_quantiser_cannot_be_written(conv):

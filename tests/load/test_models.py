@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,8 @@ def test_cache_is_keyed_by_data_set_and_schedule(monkeypatch):
     before = first_use.cached_path("conv8", CIFAR)
     other = Task(dataset="svhn", image_shape=(3, 32, 32), n_classes=10, norm="Linf")
     assert first_use.cached_path("conv8", other) != before
+    corrected = replace(CIFAR, train="of other labels")
+    assert first_use.cached_path("conv8", corrected) != before
     monkeypatch.setitem(first_use.SCHEDULES, "conv8", first_use.SCHEDULES["digits-cnn"])
     assert first_use.cached_path("conv8", CIFAR) != before
 
