@@ -212,13 +212,14 @@ class Entry(BaseModel):
     @property
     def unguarded(self) -> bool:
         """Whether somebody's own code ran in the process that attacked and judged, where it could change both."""
-        own_steps = self.recipe.own_code is not None and not self.recipe.own_code.isolated
-        return own_steps or self._own_network
+        own = self.recipe.own_code
+        foreign_steps = not own.isolated if own else any("/" in step["step"] for step in self.recipe.steps)
+        return foreign_steps or self.own_network
 
     @property
-    def _own_network(self) -> bool:
-        """Whether the parent came out of a Python file of somebody's own."""
-        return "python:" in self.model
+    def own_network(self) -> bool:
+        """Whether the parent came out of somebody's own Python file or package."""
+        return "python:" in self.model or self.model.startswith("plugin:")
 
     @property
     def low_precision(self) -> bool:
@@ -258,7 +259,7 @@ class Entry(BaseModel):
         pins = spell(recipe) is None  # a submission may pin another model, and other seeds
         words += [f"--model {self.model}"] if pins or self.model != self.track.model else []
         words += [f"--seed {self.seed}"] if pins or self.seed else []
-        words += ["--trust"] if self.recipe.own_code or self._own_network else []
+        words += ["--trust"] if self.recipe.own_code or "python:" in self.model else []
         words += [f"--n-examples {len(self.verdicts.letters)}"] if self.partial else []
         words += [f"--engine {self.attacker}"] if self.attacker != "bench" else []
         for path, (value, _) in changed_settings(self.recipe.name, self.recipe.steps).items():

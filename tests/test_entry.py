@@ -326,4 +326,12 @@ def test_a_network_from_somebodys_own_file_is_not_ranked_and_needs_trust():
     entry = make_entry("quant8", model="python:net.py:make")
     assert (entry.standing, entry.ranked) == ("alarmed", False)
     assert entry.command.endswith(" --model python:net.py:make --trust")
-    assert make_entry("quant8", model="plugin:ours/net").ranked
+    entry = make_entry("quant8", model="plugin:ours/net")
+    assert (entry.standing, entry.command.endswith(" --model plugin:ours/net")) == ("alarmed", True)
+
+
+def test_a_packages_steps_are_not_ranked_either():
+    steps = ({"step": "ours/prune"},)
+    record = RecipeRecord(name="mine", summary="", steps=steps, fingerprint=fingerprint(steps))
+    assert make_entry("quant8").ranked
+    assert make_entry("quant8").changed(recipe=record).standing == "alarmed"

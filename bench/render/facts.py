@@ -160,7 +160,9 @@ def evidence(entry: Entry) -> Iterable[tuple[str, str]]:
     if own := entry.recipe.own_code:
         where = "taken in a process of their own" if own.isolated else "taken in the process that attacked"
         yield "own steps", f"{own.file}, sha256 {own.sha256[:16]}, {where}"
-    if "python:" in entry.model:
+    elif entry.unguarded and not entry.own_network:
+        yield "own steps", "a package's, taken in the process that attacked: not ranked"
+    if entry.own_network:
         where = "its code ran in the process that attacked: not ranked. bench export writes it without code"
         yield "own network", f"{where}, and as --model checkpoint:FOLDER it can be ranked"
     if entry.agreement:
