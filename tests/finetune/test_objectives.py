@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from bench.dataset import Examples
 from bench.errors import UsageError
 from bench.finetune.adversarial import FinetuneAdversarial
 from bench.finetune.clean import FinetuneClean
@@ -107,10 +108,27 @@ def test_the_teacher_is_the_network_before_compression(pupil, given, tiny):
     assert FinetuneClean(**SHORT)(compressed, given()).teacher is tuned.twin
 
 
-def test_a_teacher_that_is_not_robust_is_named(pupil, given):
+@pytest.mark.parametrize(
+    ("reads", "found"),
+    [("pattern", "0.0% of 96 training images; it is not robust, and cannot teach it"),
+     ("brightness", "100.0% of 96 training images")],
+)  # fmt: skip
+def test_a_teacher_that_is_not_robust_is_named(given, reads, found):
+    """Each image says its class twice: by its brightness, and by a chequered pattern fainter than eps."""
+    labels = torch.arange(96) % 2
+    side = (2 * labels - 1).view(-1, 1, 1, 1)
+    pattern = 2 * ((torch.arange(8).view(-1, 1) + torch.arange(8)) % 2) - 1
+    images = (128 + side * (64 + 2 * pattern)).to(torch.uint8)
+    row = pattern.flatten().float() if reads == "pattern" else torch.ones(64)
+    teacher, student = (nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).eval() for _ in range(2))
+    with torch.no_grad():
+        teacher[1].weight.copy_(torch.stack([-row, row]))
+        teacher[1].bias.copy_(torch.stack([row.sum(), -row.sum()]) * 128 / 255)
     events = []
-    FinetuneDistill(**SHORT, attack_steps=1)(pupil, given(report=events.append))
-    assert any(event.note.startswith("teacher: clean ") for event in events)
+    ingredients = dataclasses.replace(given(report=events.append), train=Examples(images=images, labels=labels))
+    FinetuneDistill(**SHORT, attack_steps=1)(Subject(twin=student, parent=teacher, deployed=student), ingredients)
+    (note,) = (event.note for event in events if event.note.startswith("teacher: "))
+    assert note == f"teacher: clean 100.0%, PGD-10 {found}"
 
 
 @pytest.mark.parametrize(
