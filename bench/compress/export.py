@@ -12,9 +12,10 @@ from torch import Tensor, fx, nn
 
 from bench.compress.fake_quant import ActivationQuantizer, WeightQuantizer, is_quantized
 from bench.compress.norms import settle_norms
-from bench.compress.onnx_graph import integer_form, integer_share, open_session, to_onnx
+from bench.compress.onnx_graph import integer_form, integer_share, to_onnx
 from bench.entry import Agreement
 from bench.model import in_double
+from bench.onnx_session import open_session
 
 if TYPE_CHECKING:
     from bench.model import Classifier, Subject

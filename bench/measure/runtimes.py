@@ -11,7 +11,7 @@ import torch
 
 from bench.errors import MissingError
 from bench.model import Classifier
-from bench.provenance import has_vnni
+from bench.onnx_session import open_session
 
 Run = Callable[[], None]
 """Predicts once, on images it holds."""
@@ -48,15 +48,7 @@ def runner(model: bytes | Classifier, images: np.ndarray, *, threads: int, runti
 
 
 def _in_onnxruntime(data: bytes, images: np.ndarray, threads: int) -> Run:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    if not has_vnni():  # as the deployed model runs, with exact int8 products
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = open_session(data, threads)
     feed = {session.get_inputs()[0].name: images}
     return lambda: session.run(None, feed)
 

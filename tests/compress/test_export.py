@@ -7,10 +7,10 @@ from small_networks import SHAPE, train
 
 from bench.compress.export import agreement, deploy, packed_bytes
 from bench.compress.norms import settle_norms
-from bench.compress.onnx_graph import open_session
 from bench.compress.prune_channels import PruneChannels
 from bench.compress.quantize import Quantize
 from bench.compress.trace import trace
+from bench.onnx_session import open_session
 from bench.provenance import has_vnni
 
 
@@ -32,7 +32,7 @@ def test_only_processors_without_vnni_pay_for_exact_products(either, ingredients
     data = deploy(Quantize()(either, ingredients()), SHAPE).data
     key, answers = "session.x64quantprecision", []
     for vnni in (True, False):
-        monkeypatch.setattr("bench.compress.onnx_graph.has_vnni", lambda found=vnni: found)
+        monkeypatch.setattr("bench.onnx_session.has_vnni", lambda found=vnni: found)
         session = open_session(data, 1)
         if vnni:
             with pytest.raises(RuntimeError, match=key):
