@@ -1,8 +1,8 @@
 """The paper's three claims, each with a verdict that follows from entries by rules stated beforehand.
 
 Two entries are compared by their letters: the same images, the worst case over all attacks that each faced. A
-difference counts as a loss, as none, or as nothing that can be told; that two entries are not significantly different
-is no proof that they are equal, so "keeps" asks for an interval.
+difference counts as a loss, as a small one, as none, or as nothing that can be told; that two entries are not
+significantly different is no proof that they are equal, so "keeps" asks for an interval.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ LEVEL = 0.05
 LEAST = 0.20
 """Robust accuracy worth keeping: twice that of a guess among ten classes. Of less, all could go within the margin."""
 
-Fate = Literal["keeps", "loses", "undecided"]
+Fate = Literal["keeps", "loses a little", "loses", "undecided"]
+FATES: dict[Fate, str] = {"keeps": "kept", "loses a little": "lost a little", "loses": "lost", "undecided": "undecided"}
+"""What a reader calls them."""
 Verdict = Literal["holds", "does not hold", "cannot be told yet"]
 Compared = tuple[Compression, "Pair"]
 
@@ -67,11 +69,14 @@ def pair(ours: Entry, theirs: Entry) -> Pair:
 def fate_of(points: float, low: float, p: float) -> Fate:
     """Say whether robustness was kept: yes, if the whole interval is above −MARGIN; no, if the loss exceeds MARGIN.
 
-    A loss is one that the test finds, too.
+    A loss is one that the test finds, too. Where only its interval exceeds MARGIN it is small: beyond chance, but
+    perhaps not one that counts.
     """
     if low >= -MARGIN:
         return "keeps"
-    return "loses" if points < -MARGIN and p < LEVEL else "undecided"
+    if points >= 0 or p >= LEVEL:
+        return "undecided"
+    return "loses" if points < -MARGIN else "loses a little"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,10 +236,9 @@ def _of_kind(mine: Sequence[Compared], mildest: Compression | None) -> Verdict:
 def _told(mine: Sequence[Compared], mildest: Compression | None) -> str:
     if not mine:
         return " (nothing to compare was measured)"
-    words: dict[Fate, str] = {"keeps": "kept", "loses": "lost", "undecided": "undecided"}
     parts = [
         f"{word} by {_list(one.ours.recipe.name for _, one in mine if one.fate == fate)}"
-        for fate, word in words.items()
+        for fate, word in FATES.items()
         if any(one.fate == fate for _, one in mine)
     ]
     if mildest is not None and mildest not in {row for row, _ in mine}:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from bench.compression import Compression
 from bench.entry import Entry
 from bench.paper.better import Better, better, papers_recipes
-from bench.paper.claims import LEAST, LEVEL, MARGIN, Pair, Ruling, cheaper, inherent, reaches
+from bench.paper.claims import FATES, LEAST, LEVEL, MARGIN, Pair, Ruling, cheaper, inherent, reaches
 from bench.paper.study import FINETUNINGS, NOTHING, PAPER, Study
 from bench.render import numbers
 from bench.render.footnotes import PARTIAL, label
@@ -40,6 +40,7 @@ CLAIMS: tuple[Claim, ...] = (
         cheaper,
     ),
 )
+_FLOOR = f"{numbers.MINUS}{MARGIN:g}"
 _INTRO = f"""# The paper, measured again
 
 *Adversarial Fine-tuning of Compressed Neural Networks* (Thorsteinsson, Henriksen, Chen, Selvan, 2024,
@@ -56,8 +57,10 @@ How the verdicts come about:
 - Two entries are compared by their letters, on the same images: the worst case over AutoAttack and what else each
   faced. Difference in points with its 95 % interval (Newcombe, 1998), and McNemar's exact test, not corrected for the
   number of tests.
-- *Kept*: the whole interval lies above {numbers.MINUS}{MARGIN:g} points. *Lost*: the difference itself
-  lies below, and the test finds a loss (p < {LEVEL:g}). *Undecided*: neither, mostly for want of images.
+- *Kept*: the whole interval lies above {_FLOOR} points. *Lost*: the test finds a loss (p < {LEVEL:g}), and the
+  difference itself lies below {_FLOOR}. *Lost a little*: the test finds a loss, but only the interval reaches below
+  {_FLOOR}. Robustness went, yet perhaps less than {MARGIN:g} points of it: this speaks neither for a claim nor
+  against it. *Undecided*: the test finds no loss, but the interval reaches below {_FLOOR}: too few images to tell.
 - A claim holds if for each of the paper's two kinds of compression at least one level keeps the robustness. It does
   not hold if for one of the kinds every measured level lost, the mildest of the paper's among them. Else it cannot be
   told yet.
@@ -117,12 +120,9 @@ def _ruling(study: Study, ruling: Ruling) -> list[str]:
     if ruling.evidence:
         heads = ["compression", "entry", "robust %", "against", "robust %", "difference", "95 %", "p", "images", "cost"]
         rows = [[*heads, "so it is"]]
-        rows += [[str(row), *_pair(one), _FATES[one.fate]] for row, one in ruling.evidence]
+        rows += [[str(row), *_pair(one), FATES[one.fate]] for row, one in ruling.evidence]
         parts.append(_table(rows, right=(2, 4, 5, 6, 7, 8, 9)))
     return parts
-
-
-_FATES = {"keeps": "kept", "loses": "lost", "undecided": "undecided"}
 
 
 def _pair(one: Pair) -> list[str]:

@@ -22,7 +22,8 @@ def fates(ruling):
         (1.0, -1.0, 0.4, "keeps"),
         (-2.0, -5.0, 0.2, "keeps"),
         (-2.0, -5.1, 0.2, "undecided"),  # too few images to tell
-        (-4.2, -5.5, 0.001, "undecided"),  # a loss for certain, but perhaps one that does not count
+        (-4.2, -5.5, 0.001, "loses a little"),  # a loss for certain, but perhaps one that does not count
+        (-5.0, -9.0, 0.04, "loses a little"),
         (-8.0, -11.0, 0.001, "loses"),
         (9.0, -6.0, 0.04, "undecided"),
     ],
@@ -67,6 +68,17 @@ def test_claim_1_cannot_be_told_from_few_images():
     found = inherent(grid(entry("none", 50, n=100), entry("prune10", 47, n=100), entry("quant16", 47, n=100)))
     assert found.verdict == "cannot be told yet"
     assert set(fates(found).values()) == {"undecided"}
+
+
+def test_a_small_loss_neither_keeps_nor_loses_a_level():
+    small = inherent(grid(*whole(495, 455)))
+    assert small.verdict == "cannot be told yet"
+    assert fates(small) == {"prune10": "keeps", "quant16": "loses a little"}
+    assert small.why[1] == "Quantised: cannot be told yet (lost a little by quant16)."
+    beside = inherent(grid(*whole(495, 455), entry("quant4", 100)))
+    assert beside.verdict == "cannot be told yet", "not every level lost"
+    assert beside.why[1] == "Quantised: cannot be told yet (lost a little by quant16; lost by quant4)."
+    assert inherent(grid(*whole(495, 455), entry("quant4", 495))).verdict == "holds"
 
 
 def test_claim_1_compares_like_with_like_only():

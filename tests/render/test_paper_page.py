@@ -26,6 +26,12 @@ def test_verdicts_with_the_rows_that_prove_them():
     assert "dominates all 2 of the paper's robust recipes measured here" in text
 
 
+def test_a_small_loss_is_called_one():
+    text = page(entry("none", 500, model=ADV), entry("prune10-advft", 455))
+    (row,) = (line for line in text.splitlines() if line.startswith("| channels −10 % | [prune10-advft]"))
+    assert row.endswith("| lost a little |")
+
+
 def test_figures_stand_beside_the_papers():
     measured = entry("quant4-advft", 400).model_copy(update={"pgd20": Proportion(count=450, total=1000)})
     text = page(measured)
