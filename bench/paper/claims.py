@@ -28,7 +28,7 @@ LEAST = 0.20
 Fate = Literal["keeps", "loses a little", "loses", "undecided"]
 FATES: dict[Fate, str] = {"keeps": "kept", "loses a little": "lost a little", "loses": "lost", "undecided": "undecided"}
 """What a reader calls them."""
-Verdict = Literal["holds", "does not hold", "cannot be told yet"]
+Verdict = Literal["holds", "holds, where the standard network is there already", "does not hold", "cannot be told yet"]
 Compared = tuple[Compression, "Pair"]
 
 
@@ -175,6 +175,7 @@ def cheaper(study: Study) -> Ruling:
 
     Asked of the entries that claim 2 found to reach it: one whose fine-tuning took less than training the very network
     that it is compared with is enough. Where nobody knows that, the paper's baseline stands in: a relative cost of 1.
+    Unless that is so with the training of its own parent counted, too, the verdict says so.
     """
     robust = reaches(study)
     there = [(row, one) for row, one in robust.evidence if one.fate == "keeps"]
@@ -186,12 +187,12 @@ def cheaper(study: Study) -> Ruling:
     if known:
         cost, scratch, one = min(known, key=lambda each: (each[0] / each[1], each[2].ours.name))
         least = f"the cheapest, {one.ours.recipe.name}, took {cost:.3f}, and training {one.theirs.model} {scratch:.3f}."
-        if (before := study.scratch.get(one.ours.model)) is not None:
-            least += f" Whoever has to train {one.ours.model} first pays {before:.3f} more, {cost + before:.3f} in all."
         less = sum(cost < scratch for cost, scratch, _ in known)
         if less:
-            why = f"{less} of {len(there)} entries that reach it cost less: {least}"
-            return Ruling(verdict="holds", why=(why,), evidence=tuple(there))
+            whole, parents = _with_parents(study, known)
+            why = f"{less} of {len(there)} entries that reach it cost less: {least} {parents}"
+            verdict: Verdict = "holds" if whole else "holds, where the standard network is there already"
+            return Ruling(verdict=verdict, why=(why,), evidence=tuple(there))
         if len(known) == len(there):
             why = f"No entry that reaches it costs less: {least}"
             return Ruling(verdict="does not hold", why=(why,), evidence=tuple(there))
@@ -201,6 +202,21 @@ def cheaper(study: Study) -> Ruling:
     if robust.verdict == "does not hold":
         return Ruling(verdict="does not hold", why=("No entry reaches that robustness, at any cost.",))
     return Ruling(verdict="cannot be told yet", why=("No entry is known to reach that robustness.",))
+
+
+def _with_parents(study: Study, known: Sequence[tuple[float, float, Pair]]) -> tuple[bool, str]:
+    """Say whether an entry costs less with the training of its parent counted, too, and what the least such cost is."""
+    whole = [
+        (cost + before, before, scratch, one)
+        for cost, scratch, one in known
+        if (before := study.scratch.get(one.ours.model)) is not None
+    ]
+    if not whole:
+        return False, "What training the standard network took is not known."
+    total, before, scratch, one = min(whole, key=lambda each: (each[0] / each[2], each[3].ours.name))
+    name = one.ours.recipe.name
+    more = f"Whoever has to train {one.ours.model} first pays {before:.3f} more, {total:.3f} in all for {name}."
+    return total < scratch, more
 
 
 def _by_kind(found: Sequence[Compared], levels: Sequence[Compression]) -> Ruling:
