@@ -34,6 +34,18 @@ def test_a_small_loss_is_called_one():
     assert row.endswith("| lost a little |")
 
 
+def test_a_search_in_tensor_float_is_owned_up_to_where_there_was_one():
+    plain, coarse = entry("quant4", 300), entry("quant8-trades", 400).changed(engine="bench 0.1.0 tf32")
+    said = "searched in TensorFloat-32"
+    assert said not in page(plain)
+    assert page(plain, coarse).count(said) == 1
+    assert coarse.attacker == "bench-tf32"
+
+
+def test_the_schedule_that_was_chosen_on_test_images_is_named_once():
+    assert page(entry("quant4", 300)).count("chosen on test images (docs/pruning.md)") == 1
+
+
 def test_figures_stand_beside_the_papers():
     measured = entry("quant4-advft", 400).model_copy(update={"pgd20": Proportion(count=450, total=1000)})
     text = page(measured)
