@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,11 +16,11 @@ from bench.entry_name import entry_name
 from bench.errors import GateError, UsageError
 from bench.files import locked, write_text
 from bench.provenance import Provenance
-from bench.recipe import OwnCode, changed_settings, fingerprint
+from bench.recipe import OwnCode, changed_settings, fingerprint, is_named
 from bench.recipe_words import spell
 from bench.scrutiny import CHALLENGE, Challenge, Evidence, Verification
 from bench.submission import Claim
-from bench.track import Track
+from bench.track import Track, track_names
 from bench.verdicts import LETTERS, LOW_PRECISION, STANDING, TENSOR_FLOAT, Proportion, Verdicts
 
 FINETUNE, UNTUNED = "finetune-", "none"
@@ -48,6 +49,19 @@ class RecipeRecord(BaseModel):
         kinds = (str(step["step"]).rpartition("/")[2] for step in self.steps)
         steps = [kind for kind in kinds if kind.startswith(FINETUNE)]
         return steps[-1].removeprefix(FINETUNE) if steps else UNTUNED
+
+    def difference(self, steps: Sequence[dict[str, Any]], own_code: OwnCode | None) -> str:
+        """Say in what a recipe is another one, by its settings as far as they are written; "" where it is this one."""
+        asked = json.loads(json.dumps(steps, default=str))
+        here, theirs = (", ".join(step["step"] for step in each) or "none" for each in (self.steps, asked))
+        if here != theirs:
+            return f"its steps are {here}, and this one's {theirs}"
+        for i, (step, other) in enumerate(zip(self.steps, asked, strict=True)):
+            for key, value in other.items():
+                if key not in step or step[key] != value:
+                    return f"its steps.{i}.{key} is {step.get(key)}, and this one's {value}"
+        codes = {code.sha256 if code else None for code in (self.own_code, own_code)}
+        return "the code of its own steps is another" if len(codes) > 1 else ""
 
     @model_validator(mode="after")
     def _fingerprint_of_these_steps(self) -> Self:
@@ -254,12 +268,15 @@ class Entry(BaseModel):
     @property
     def command(self) -> str:
         """The command that measures it again."""
-        recipe = self.recipe.name.partition("+")[0]
-        words = ["bench evaluate", f"--recipe {recipe}", f"--track {self.track.name}"]
+        recipe, code = self.recipe.name.partition("+")[0], self.recipe.own_code
+        # Of somebody's own files the names are known, not where they lie. A recipe with a step of its own is a folder.
+        in_file = not is_named(recipe) and (code is None or code.file != f"{recipe}/steps.py")
+        track = self.track.name + ".toml" * (self.track.name not in track_names())
+        words = ["bench evaluate", f"--recipe {recipe}" + ".toml" * in_file, f"--track {track}"]
         pins = spell(recipe) is None  # a submission may pin another model, and other seeds
         words += [f"--model {self.model}"] if pins or self.model != self.track.model else []
         words += [f"--seed {self.seed}"] if pins or self.seed else []
-        words += ["--trust"] if self.recipe.own_code or "python:" in self.model else []
+        words += ["--trust"] if code or "python:" in self.model else []
         words += [f"--n-examples {len(self.verdicts.letters)}"] if self.partial else []
         words += [f"--engine {self.attacker}"] if self.attacker != "bench" else []
         for path, (value, _) in changed_settings(self.recipe.name, self.recipe.steps).items():
@@ -304,15 +321,33 @@ class Entry(BaseModel):
 
 def refuse_to_forget(path: Path, challenges: tuple[Challenge, ...] = ()) -> None:
     """Raise GateError where an entry stands that somebody challenged, and what is to replace it does not say so."""
-    try:
-        old = load_entry(path) if path.is_file() else None
-    except UsageError:  # not an entry any more: nothing to lose
-        return
+    old = _standing(path)
     if old is not None and len(old.challenges) > len(challenges):
         raise GateError(
             f"{path} was challenged by {', '.join(one.by for one in old.challenges)}, which a new measurement would "
             "erase: move it and its images away to measure again, and have the new entry challenged with them."
         )
+
+
+def refuse_another(path: Path, name: str, steps: Sequence[dict[str, Any]], own_code: OwnCode | None) -> None:
+    """Raise UsageError where an entry of another recipe of the same name stands, from somebody's own file.
+
+    A spelt recipe, or a submission, is the only one of its name: where that has changed, its entry follows.
+    """
+    old = None if is_named(name.partition("+")[0]) else _standing(path)
+    if old is not None and (difference := old.recipe.difference(steps, own_code)):
+        raise UsageError(
+            f"{path} holds another recipe that is called {name}: {difference}. Rename your recipe's file, or move that "
+            "entry away."
+        )
+
+
+def _standing(path: Path) -> Entry | None:
+    """Return the entry that a new one would replace; None where there is none, or a file that is not one any more."""
+    try:
+        return load_entry(path) if path.is_file() else None
+    except UsageError:
+        return None
 
 
 def load_entry(path: Path) -> Entry:

@@ -1,4 +1,7 @@
-"""What an entry is called: what was asked of what, so that different measurements never overwrite each other."""
+"""What an entry is called: what was asked of what, so that different measurements never overwrite each other.
+
+Two recipe files of one name would: of these, the second is refused (`bench.entry.refuse_another`).
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from bench.attack.engine import Trial
 from bench.attack.engines import new_engine
 from bench.compress.export import deploy
 from bench.contract import digest_of_weights
-from bench.entry import Effort, Entry, refuse_to_forget
+from bench.entry import Effort, Entry, refuse_another, refuse_to_forget
 from bench.files import locked
 from bench.load.datasets import load_dataset
 from bench.model import Subject
@@ -75,8 +75,9 @@ def _evaluate(request: Request, board: Path, report: Report) -> tuple[Entry, Fil
     """Take one request down the line."""
     track, device, clock = request.track, pick_device(request.device), Clock()
     forbid_tensor_float()
-    request.recipe.declared()
-    refuse_to_forget(board / track.name / f"{request.name}.json")
+    place = board / track.name / f"{request.name}.json"
+    refuse_another(place, request.recipe.name, request.recipe.declared(), request.recipe.own_code)
+    refuse_to_forget(place)
     n_examples, engine = request.images, new_engine(request.engine, batch_size=request.batch_size, device=device)
 
     with clock.stage("load"):
@@ -149,7 +150,9 @@ def _evaluate(request: Request, board: Path, report: Report) -> tuple[Entry, Fil
         claim=request.claim,
     )
     with locked(board):
-        refuse_to_forget(entry.path(board))  # a challenge may have come meanwhile: its row keeps its images, too
+        # Another's entry may have come meanwhile, or a challenge, whose row keeps its images, too.
+        refuse_another(entry.path(board), entry.recipe.name, entry.recipe.steps, entry.recipe.own_code)
+        refuse_to_forget(entry.path(board))
         if album is not None and request.keep is not None:
             entry = entry.changed(evidence=keep_evidence(entry, album, examples, request.keep))
         entry.save(board)

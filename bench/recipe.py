@@ -237,6 +237,11 @@ def submission_names(submissions: Path = Path("submissions")) -> list[str]:
     return sorted(name for name in names if spell(name) is None)
 
 
+def is_named(name: str, submissions: Path = Path("submissions")) -> bool:
+    """Whether a name alone is a recipe: a spelt one, or a submission's in the current folder."""
+    return spell(name) is not None or (submissions / name / "recipe.toml").is_file()
+
+
 def load_recipe(name: str, *, submissions: Path = Path("submissions")) -> Recipe:
     """Find a recipe: one that its name spells, a submission's (its name or its folder), or a `.toml` file of your own.
 
@@ -255,7 +260,7 @@ def _load(name: str, submissions: Path, heirs: tuple[str, ...]) -> Recipe:
             return _load(path.parent.as_posix(), submissions, heirs)
         if not path.is_file():
             raise MissingError(f"There is no recipe file {path}.")
-        if spell(path.stem) is not None or path.stem in submission_names(submissions):
+        if is_named(path.stem, submissions):
             raise UsageError(f"There is a recipe called {path.stem} already; give {path} a name of its own.")
         return _read(read_toml(path), path.stem, submissions, None, heirs)
     if (spelt := spell(name)) is not None:
@@ -263,6 +268,8 @@ def _load(name: str, submissions: Path, heirs: tuple[str, ...]) -> Recipe:
         return Recipe(name=name, summary=summary, steps=tuple(steps))
     for path in (submissions / name, Path(name)):
         if (path / "recipe.toml").is_file() and spell(path.name) is None:
+            if is_named(path.name, submissions) and not path.samefile(submissions / path.name):
+                raise UsageError(f"There is a recipe called {path.name} already; give {path} a name of its own.")
             return _read(read_toml(path / "recipe.toml"), path.name, submissions, path, heirs)
     if "/" in name:
         raise MissingError(f"There is no recipe in {name}: expected a folder with recipe.toml, or a .toml file.")

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.entry import Entry, RecipeRecord, load_entry
+from bench.entry import Entry, load_entry
 from bench.errors import BenchError, MissingError, UsageError
 from bench.files import read_toml
 from bench.model import ModelSpec
@@ -135,7 +135,8 @@ class Cell:
                 entry = load_entry(path)
                 ours = (self.request.track.fingerprint, self.request.seed, self.request.engine)
                 same = ours == (entry.track.fingerprint, entry.seed, entry.attacker)
-                if same and len(entry.verdicts.letters) >= self.request.images and self._is_answered_by(entry.recipe):
+                enough = len(entry.verdicts.letters) >= self.request.images
+                if same and enough and not entry.recipe.difference(self.steps, self.request.recipe.own_code):
                     return entry
         return None
 
@@ -149,16 +150,6 @@ class Cell:
             end = dashes + engine
         others = [folder / f"{whole}.json", *sorted(folder.glob(f"{stem}--n*{end}.json"))]
         return [path for path in dict.fromkeys([folder / f"{self.name}.json", *others]) if path.is_file()]
-
-    def _is_answered_by(self, found: RecipeRecord) -> bool:
-        """Whether an entry's recipe is this one: the same code, and the same settings as far as they are written."""
-        asked: list[dict[str, Any]] = json.loads(json.dumps(self.steps, default=str))
-        codes = {code.sha256 if code else None for code in (found.own_code, self.request.recipe.own_code)}
-        return (
-            len(codes) == 1
-            and len(asked) == len(found.steps)
-            and all(ours.items() <= theirs.items() for ours, theirs in zip(asked, found.steps, strict=True))
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,9 @@ import shlex
 import pytest
 from factories import make_entry, save_entry
 from pydantic import ValidationError
+from submissions_made_up import write_submission
 
-from bench.entry import Effort, Entry, RecipeRecord, load_entry
+from bench.entry import Effort, Entry, RecipeRecord, load_entry, refuse_another
 from bench.errors import GateError, UsageError
 from bench.recipe import OwnCode, fingerprint, load_recipe, override
 from bench.verdicts import AUTOATTACK, Alarm, Verdicts
@@ -319,6 +320,72 @@ def test_the_command_of_a_changed_submission_spells_every_setting():
     steps = ({"step": "quantize", "weight_bits": 8, "first_last_bits": None},)
     record = RecipeRecord(name="mine+123456", summary="", steps=steps, fingerprint=fingerprint(steps))
     assert make_entry("quant8").changed(recipe=record).command.endswith(" --set steps.0.weight_bits=8")
+
+
+def test_the_command_names_the_files_of_recipes_and_tracks_that_have_no_other_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "--recipe quant8 --track digits-linf-v1" in make_entry("quant8", track="digits-linf-v1").command
+    assert "--recipe mine.toml --track made-up-v1.toml" in make_entry("mine").command
+    assert "--recipe mine.toml " in make_entry("mine+123456").command
+    for code, word in (("mine", "mine"), ("theirs", "mine.toml")):
+        own_code = OwnCode(file=f"{code}/steps.py", sha256="0" * 64)
+        made = make_entry("mine")
+        record = made.recipe.model_copy(update={"own_code": own_code})
+        assert f"--recipe {word} " in made.model_copy(update={"recipe": record}).command
+    write_submission(tmp_path / "submissions", name="mine")
+    assert "--recipe mine " in make_entry("mine").command
+
+
+def quantised(name, steps=("quantize",), own_code=None, **settings):
+    """The record of a recipe that quantises, with these settings."""
+    tables = tuple({"step": step, "calibration_images": 512, **settings} for step in steps)
+    return RecipeRecord(
+        name=name, summary="", steps=tables, fingerprint=fingerprint(tables, own_code), own_code=own_code
+    )
+
+
+CODE = OwnCode(file="mine/steps.py", sha256="0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("came", "said"),
+    [
+        (quantised("mine", weight_bits=4), "its steps.0.weight_bits is 8, and this one's 4."),
+        (quantised("mine", clip=1, weight_bits=8), "its steps.0.clip is None, and this one's 1."),
+        (quantised("mine", ("quantize", "low-rank")), "its steps are quantize, and this one's quantize, low-rank."),
+        (quantised("mine", (), None), "its steps are quantize, and this one's none."),
+        (quantised("mine", own_code=CODE, weight_bits=8), "the code of its own steps is another."),
+        (quantised("mine", weight_bits=8), ""),
+    ],
+)
+def test_another_recipe_of_the_same_name_does_not_replace_an_entry(came, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    standing = make_entry("mine").changed(recipe=quantised("mine", weight_bits=8))
+    standing.save(tmp_path)
+    path = standing.path(tmp_path)
+    if not said:
+        refuse_another(path, came.name, came.steps, came.own_code)
+        return
+    with pytest.raises(UsageError) as found:
+        refuse_another(path, came.name, came.steps, came.own_code)
+    assert str(found.value) == (
+        f"{path} holds another recipe that is called mine: {said} Rename your recipe's file, or move that entry away."
+    )
+
+
+@pytest.mark.parametrize("name", ["quant8", "quant8+123456", "mine", "mine+123456"])
+def test_a_name_that_only_one_recipe_can_have_follows_that_recipe(name, tmp_path, monkeypatch):
+    """Defaults of the bench's own recipes change, and people edit their submissions."""
+    monkeypatch.chdir(tmp_path)
+    write_submission(tmp_path / "submissions", name="mine")
+    standing = make_entry(name).changed(recipe=quantised(name, weight_bits=8))
+    standing.save(tmp_path)
+    refuse_another(standing.path(tmp_path), name, quantised(name, weight_bits=4).steps, None)
+
+
+def test_a_file_that_is_no_entry_is_replaced(tmp_path):
+    (tmp_path / "mine.json").write_text("{")
+    refuse_another(tmp_path / "mine.json", "mine", (), None)
 
 
 def test_a_network_from_somebodys_own_file_is_not_ranked_and_needs_trust():

@@ -14,17 +14,17 @@ from bench.attack.driver import BenchEngine
 from bench.attack.engines import ENGINES
 from bench.attack.suites import Budget
 from bench.compress.export import deploy
-from bench.entry import load_entry
+from bench.entry import RecipeRecord, load_entry
 from bench.errors import MissingError, UsageError
 from bench.evaluate import evaluate, evaluate_each
 from bench.load.architectures import SCHEDULES
 from bench.measure.latency import measure_latency
 from bench.model import ModelSpec
 from bench.progress import silent
-from bench.recipe import load_recipe, override
+from bench.recipe import fingerprint, load_recipe, override
 from bench.request import Request
 from bench.run.evidence import digest_of_file
-from bench.stages import pick_device
+from bench.stages import measure, pick_device
 from bench.track import load_track
 from bench.verdicts import AUTOATTACK, LETTERS
 
@@ -245,6 +245,41 @@ def test_an_l2_track_runs_from_end_to_end(cache, tmp_path, untimed):
     found = evaluate(dataclasses.replace(request(n_examples=6), track=track), tmp_path, silent)
     assert (found.track.norm, len(found.verdicts.letters)) == ("L2", 6)
     assert not found.verdicts.fatal
+
+
+def test_another_recipe_file_of_the_same_name_is_refused_before_anything_is_loaded(entry, cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mine = entry.changed(recipe=entry.recipe.model_copy(update={"name": "mine"}))
+    mine.save(tmp_path)
+    (tmp_path / "mine.toml").write_text('summary = "Mine"\nextends = "quant4"\n')
+    monkeypatch.setattr(bench.evaluate, "load_dataset", lambda name: pytest.fail("too late"))
+    with pytest.raises(UsageError, match=r"holds another recipe that is called mine: its steps\.0\.weight_bits is 8, "):
+        evaluate(request("mine.toml"), tmp_path, silent)
+    assert load_entry(mine.path(tmp_path)) == mine
+
+
+def test_an_entry_that_came_meanwhile_is_not_replaced_by_another_recipes(
+    entry, cache, tmp_path, untimed, asked, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    steps = tuple(step | {"calibration_images": 256} for step in entry.recipe.steps)
+    record = RecipeRecord(name="mine", summary="", steps=steps, fingerprint=fingerprint(steps))
+    theirs = entry.changed(recipe=record)
+    (tmp_path / "mine.toml").write_text('summary = "Mine"\nextends = "quant8"\n')
+
+    def meanwhile(*args):
+        theirs.save(tmp_path)
+        return measure(*args)
+
+    monkeypatch.setattr(bench.evaluate, "measure", meanwhile)
+    with pytest.raises(UsageError, match="calibration_images is 256, and this one's 512"):
+        evaluate(request("mine.toml"), tmp_path, silent)
+    assert load_entry(theirs.path(tmp_path)) == theirs
+    theirs.path(tmp_path).unlink()
+    asked.clear()
+    monkeypatch.setattr(bench.evaluate, "measure", measure)
+    assert evaluate(request("mine.toml"), tmp_path, silent).recipe.steps == entry.recipe.steps
+    assert asked == [], "what was attacked is not attacked again"
 
 
 @pytest.mark.parametrize("name", ["gpu", "mps", "cuda:x", "cpux"])

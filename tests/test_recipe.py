@@ -256,6 +256,17 @@ def test_no_file_takes_the_name_of_a_recipe(tmp_path):
         assert text == f"There is a recipe called {name} already; give {path} a name of its own."
 
 
+def test_no_folder_elsewhere_takes_the_name_of_a_submission(tmp_path):
+    ours, other = tmp_path / "submissions" / "ours", tmp_path / "other" / "ours"
+    for folder in (ours, other):
+        folder.mkdir(parents=True)
+        (folder / "recipe.toml").write_text('summary = "Ours"\n' + step("quantize"))
+    assert load_recipe(str(ours), submissions=ours.parent).name == "ours"
+    text = sentence(lambda: load_recipe(str(other), submissions=ours.parent))
+    assert text == f"There is a recipe called ours already; give {other} a name of its own."
+    assert load_recipe(str(other), submissions=tmp_path).name == "ours"
+
+
 def test_a_submission_named_like_a_built_in_recipe_is_hidden(tmp_path):
     (tmp_path / "quant8").mkdir()
     (tmp_path / "quant8" / "recipe.toml").write_text('summary = "Another"')
