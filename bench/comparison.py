@@ -189,7 +189,7 @@ def _difference(first: Contender, other: Contender) -> Difference:
     ours: Proportion | None
     theirs: Proportion | None
     if isinstance(first.row, Entry) and isinstance(other.row, Entry):
-        if first.dataset == other.dataset:
+        if first.dataset == other.dataset and not _other_images(first, other):
             return _by_letters(first.row, other.row, other.key, **asked)
         ours, theirs = first.row.verdicts.robust, other.row.verdicts.robust
     else:
@@ -233,6 +233,8 @@ def _unlike(first: Contender, other: Contender) -> tuple[str, ...]:
     found = []
     if first.dataset != other.dataset:
         found.append(f"data set ({first.dataset}, {other.dataset})")
+    elif _other_images(first, other):
+        found.append("test images, or their order")
     if first.threat.norm != other.threat.norm:
         found.append(f"norm ({first.threat.norm}, {other.threat.norm})")
     if not _same_eps(first, other):
@@ -243,6 +245,12 @@ def _unlike(first: Contender, other: Contender) -> tuple[str, ...]:
     if first.n is not None and other.n is not None and first.n != other.n:
         found.append(f"number of images ({first.n:,}, {other.n:,})")
     return tuple(found)
+
+
+def _other_images(first: Contender, other: Contender) -> bool:
+    """Two folders may go by one name; older entries do not say what was in theirs."""
+    sets = {row.test_set for row in (first.row, other.row) if isinstance(row, Entry)} - {None}
+    return len(sets) > 1
 
 
 def _more_than_autoattack(first: Contender, other: Contender) -> bool:

@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+TEST_SETS = {
+    "cifar10": "815bee49b92162b075142619fb16b9562d1186e49d0509d9cf0af8940f739265",
+    "digits": "ff68fe1f7ca54f45f3aed7aa08ec7fb7d2c3cc8b6675bd81a42ec6f23bd580f8",
+    "fashion-mnist": "3581bf52f521803120533f28e81ae934decd1771980630083c739dc6da7d3bc6",
+    "mnist": "4718853ea946af656684509414983beff2e65cf414265c27966161014c003b8b",
+}
+"""`Examples.digest` of the test images that rows on a public data set are compared on: all of them, in the order in
+which their authors published them (of the digits: the embedded track's)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Examples:
     """A fixed list of labelled images.

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from bench.compression import Compression
+from bench.dataset import TEST_SETS
 from bench.efficiency import Efficiency
 from bench.entry_name import entry_name
 from bench.errors import GateError, UsageError
@@ -148,6 +149,7 @@ class Entry(BaseModel):
         model: the parent's name, "bench:digits-cnn".
         seed: seeds training, calibration and fine-tuning.
         sealed: sha256 of the saved model that was attacked (graph and tensors); None where it could not be saved.
+        test_set: digest of all the data set's test images and labels; None in older records.
         parent_weights: sha256 of the weights that the recipe started from: a network that is trained on first use is
             another one on another processor, under the same name. None in older records.
         engine: the attack implementation and its version.
@@ -173,6 +175,7 @@ class Entry(BaseModel):
     model: str
     seed: int
     sealed: str | None = None
+    test_set: str | None = None
     parent_weights: str | None = None
     engine: str
     verdicts: Verdicts
@@ -217,7 +220,7 @@ class Entry(BaseModel):
     @property
     def standing(self) -> Standing:
         """Whether the row takes part in the ranking, and if not, the gravest reason."""
-        if self.verdicts.fatal or self.low_precision or self.unguarded:
+        if self.verdicts.fatal or self.low_precision or self.unguarded or self.other_images:
             return "alarmed"
         if self.status == "self-reported":
             return "self-reported"
@@ -229,6 +232,11 @@ class Entry(BaseModel):
         own = self.recipe.own_code
         foreign_steps = not own.isolated if own else any("/" in step["step"] for step in self.recipe.steps)
         return foreign_steps or self.own_network
+
+    @property
+    def other_images(self) -> bool:
+        """Whether the data set's name stands for other images than everybody's, or for another order of them."""
+        return self.test_set is not None and TEST_SETS.get(self.track.dataset, self.test_set) != self.test_set
 
     @property
     def own_network(self) -> bool:

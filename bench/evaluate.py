@@ -11,6 +11,7 @@ from bench.attack.engine import Trial
 from bench.attack.engines import new_engine
 from bench.compress.export import deploy
 from bench.contract import digest_of_weights
+from bench.dataset import TEST_SETS
 from bench.entry import Effort, Entry, refuse_another, refuse_to_forget
 from bench.files import locked
 from bench.load.datasets import load_dataset
@@ -83,6 +84,8 @@ def _evaluate(request: Request, board: Path, report: Report) -> tuple[Entry, Fil
     with clock.stage("load"):
         report(Event(stage="load", note=f"{request.model} on {track.dataset}"))
         dataset = load_dataset(track.dataset)
+        if TEST_SETS.get(dataset.name, dataset.test.digest) != dataset.test.digest:
+            report(Event(stage="load", note=f"other test images than everybody's {dataset.name}: not to be ranked"))
         examples = dataset.test.first(n_examples)
         parent = load_parent(request, dataset, device, report)
 
@@ -129,6 +132,7 @@ def _evaluate(request: Request, board: Path, report: Report) -> tuple[Entry, Fil
         model=str(request.model),
         seed=request.seed,
         sealed=made.digest,
+        test_set=dataset.test.digest,
         parent_weights=digest_of_weights(parent),
         engine=engine.name,
         verdicts=Verdicts.of(attacks=outcome.attacks, letters=outcome.letters, alarms=raised),

@@ -81,6 +81,13 @@ def test_a_radius_close_by_is_compared_with_a_word_about_it():
     assert "eps (8/255, 0.03)" in the_difference(whole(), published(eps="0.03"), unlike=True).unlike
 
 
+def test_entries_on_two_test_sets_of_one_name_are_not_paired_by_image():
+    ours, theirs = (make_entry("quant8").changed(test_set=each * 64) for each in "ab")
+    with pytest.raises(UsageError, match="differ in test images, or their order: say --unlike"):
+        compare([ours, theirs])
+    assert the_difference(ours, theirs, unlike=True).test == "unpaired"
+
+
 def test_two_entries_at_two_radii_are_two_questions_however_close():
     one = make_entry("a", track="one-v1")
     other = one.model_copy(update={"track": one.track.model_copy(update={"eps": Fraction("0.149")})})

@@ -10,6 +10,7 @@ from factories import make_entry, save_entry
 from pydantic import ValidationError
 from submissions_made_up import write_submission
 
+from bench.dataset import TEST_SETS
 from bench.entry import Effort, Entry, RecipeRecord, load_entry, refuse_another
 from bench.errors import GateError, UsageError
 from bench.recipe import OwnCode, fingerprint, load_recipe, override
@@ -395,6 +396,15 @@ def test_a_network_from_somebodys_own_file_is_not_ranked_and_needs_trust():
     assert entry.command.endswith(" --model python:net.py:make --trust")
     entry = make_entry("quant8", model="plugin:ours/net")
     assert (entry.standing, entry.command.endswith(" --model plugin:ours/net")) == ("alarmed", True)
+
+
+def test_other_images_under_the_name_of_a_public_set_are_not_ranked():
+    """Row by row, letters are compared with those of other entries, image by image."""
+    entry = make_entry("quant8", track="made-up-v1")
+    ours, other = TEST_SETS["digits"], "0" * 64
+    assert [entry.changed(test_set=test_set).standing for test_set in (None, ours, other)] == [
+        "ranked", "ranked", "alarmed",
+    ]  # fmt: skip
 
 
 def test_a_packages_steps_are_not_ranked_either():

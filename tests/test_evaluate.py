@@ -14,6 +14,7 @@ from bench.attack.driver import BenchEngine
 from bench.attack.engines import ENGINES
 from bench.attack.suites import Budget
 from bench.compress.export import deploy
+from bench.dataset import TEST_SETS
 from bench.entry import RecipeRecord, load_entry
 from bench.errors import MissingError, UsageError
 from bench.evaluate import evaluate, evaluate_each
@@ -126,6 +127,10 @@ def test_fewer_images_make_a_partial_entry(entry):
     assert len(entry.verdicts.letters) == sum(entry.verdicts.counts.values()) == IMAGES
     assert set(entry.verdicts.letters) <= {".", "x", *LETTERS[:8]}
     assert entry.verdicts.attacks == FACED
+
+
+def test_the_test_images_are_named(entry):
+    assert entry.test_set == TEST_SETS["digits"]
 
 
 def test_w8a8_costs_64_bops_a_mac_and_ships_as_integers(entry):

@@ -88,6 +88,11 @@ def stand_again(entry: Entry, sealed: Sealed, device: torch.device, parent: nn.M
             f"{entry.name} has letters for {n:,} images, and its model takes {sealed.image_shape}; {dataset.name} has "
             f"{len(dataset.test):,} test images {dataset.image_shape}."
         )
+    if entry.test_set not in (None, dataset.test.digest):
+        raise UsageError(
+            f"{entry.name} was measured on other test images of {dataset.name} than those here, or in another order: "
+            f"expected sha256 {(entry.test_set or '')[:16]}, got {dataset.test.digest[:16]}."
+        )
     network = sealed.network
     subject = Subject(twin=network, parent=network if parent is None else parent, deployed=network)
     artefact = deploy(subject, dataset.image_shape, threads=deployed_threads(device))

@@ -115,7 +115,7 @@ def study(track: Track, entries: Sequence[Entry], rows: Iterable[Published]) -> 
         rows: of the paper, on any track.
     """
     rows = [row for row in rows if (row.dataset, row.norm) == (track.dataset, track.norm)]
-    sound = [entry for entry in entries if not entry.verdicts.fatal]
+    sound = [entry for entry in entries if entry.standing != "alarmed"]
     cells: dict[Place, Entry] = {}
     others, variants = [], []
     for entry in sorted(sound, key=_preference):
@@ -131,7 +131,7 @@ def study(track: Track, entries: Sequence[Entry], rows: Iterable[Published]) -> 
         cells=cells,
         variants=tuple(variants),
         others=tuple(others),
-        fatal=tuple(entry for entry in entries if entry.verdicts.fatal),
+        fatal=tuple(entry for entry in entries if entry.standing == "alarmed"),
         # Never at another radius: the paper's 0.1 on [-1, 1] is not 0.1 on [0, 1].
         figures={("adversarial" in row.method, row.compression): row for row in rows if row.eps == track.eps},
         levels=in_order({row.compression for row in rows}),

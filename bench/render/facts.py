@@ -165,6 +165,8 @@ def evidence(entry: Entry) -> Iterable[tuple[str, str]]:
     if entry.own_network:
         where = "its code ran in the process that attacked: not ranked. bench export writes it without code"
         yield "own network", f"{where}, and as --model checkpoint:FOLDER it can be ranked"
+    if entry.other_images:
+        yield "test images", f"not those that everybody's {entry.track.dataset} has, in their order: not ranked"
     if entry.agreement:
         asked = entry.agreement
         same = f"same class on {numbers.share(asked.top1)} of {asked.n:,} images"

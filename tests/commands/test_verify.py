@@ -144,6 +144,13 @@ def test_fallen_images_called_robust_without_evidence_fall_in_the_sample(run, pl
     assert after.verdicts.robust.count == before.verdicts.robust.count - fell
 
 
+def test_other_test_images_under_the_same_name_are_no_retrial(run, place, honest):
+    place(honest, test_set="0" * 64)
+    code, _, err = run("verify", NAME)
+    assert code == 2
+    assert "was measured on other test images of digits than those here" in err
+
+
 def test_an_edited_letter_does_not_load(run, place, honest):
     path = place(honest)
     path.write_text(path.read_text().replace('"letters": "', '"letters": ".', 1))
