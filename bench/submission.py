@@ -10,8 +10,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench.errors import MissingError, UsageError
+from bench.faults import first_fault
 from bench.files import read_toml
-from bench.registry import did_you_mean
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Text = Annotated[str, Field(min_length=1)]
@@ -89,7 +89,7 @@ def load_card(folder: Path) -> Card:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not valid TOML: {error}.") from error
     except ValidationError as error:
-        raise UsageError(f"{path}: {_explain(error)}") from error
+        raise UsageError(f"{path}: {first_fault(error, Card, {'claim': Claim})}") from error
 
 
 def claim_on(folder: str, track: str) -> Claim | None:
@@ -102,16 +102,3 @@ def claim_on(folder: str, track: str) -> Claim | None:
         return None
     claim = load_card(Path(folder)).claim
     return claim if claim is not None and claim.track == track else None
-
-
-def _explain(error: ValidationError) -> str:
-    # A key that is misspelt is missing as well: the spelling is what to say.
-    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    key = ".".join(map(str, first["loc"]))
-    known = Claim.model_fields if first["loc"][:1] == ("claim",) else Card.model_fields
-    if first["type"] == "extra_forbidden":
-        return f"unknown key '{key}'.{did_you_mean(str(first['loc'][-1]), known)}"
-    if first["type"] == "missing":
-        return f"the key '{key}' is missing."
-    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected").rstrip(".")
-    return f"{key}: {message}." if "got" in message else f"{key}: {message}, got {first['input']!r}."

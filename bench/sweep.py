@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.entry import Entry, load_entry
 from bench.errors import BenchError, MissingError, UsageError
+from bench.faults import first_fault
 from bench.files import read_toml
 from bench.model import ModelSpec
 from bench.recipe import Recipe, load_recipe, override
-from bench.registry import did_you_mean
 from bench.request import Request
 from bench.track import Track, load_track
 
@@ -250,23 +250,10 @@ def _parse(path: Path) -> SweepFile:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not valid TOML: {error}.") from error
     except ValidationError as error:
-        raise UsageError(f"{path}: {_complaint(error)}") from error
+        raise UsageError(f"{path}: {first_fault(error, SweepFile, _TABLES)}") from error
 
 
 _TABLES: dict[str, type[BaseModel]] = {"recipes": Answer, "cells": Extra, "without": Without}
-
-
-def _complaint(error: ValidationError) -> str:
-    """Turn the first complaint into one sentence that names the key and the way out."""
-    first = error.errors()[0]
-    where, key = ".".join(map(str, first["loc"][:-1])), str(first["loc"][-1])
-    table = _TABLES.get(str(first["loc"][0]), SweepFile) if len(first["loc"]) > 2 else SweepFile
-    if first["type"] == "extra_forbidden":
-        return f"unknown key '{key}'{where and f' in {where}'}.{did_you_mean(key, table.model_fields)}"
-    if first["type"] == "missing":
-        return f"the key '{key}' is missing{where and f' in {where}'}."
-    message = first["msg"].replace("Input should be", "expected").rstrip(".")
-    return f"{'.'.join(map(str, first['loc']))}: {message}, got {first['input']!r}."
 
 
 def _grid(file: SweepFile, path: Path) -> Iterator[Extra]:

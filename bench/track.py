@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from bench.errors import MissingError, UsageError
+from bench.faults import first_fault
 from bench.files import read_toml
 from bench.registry import did_you_mean
 from bench.threat_model import ThreatModel, parse_eps
@@ -132,18 +133,4 @@ def parse_track(text: str, *, name: str) -> Track:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"Track {name} is not valid TOML: {error}.") from error
     except ValidationError as error:
-        raise UsageError(f"Track {name}: {explain(error, Track.model_fields)}") from error
-
-
-def explain(error: ValidationError, known: object) -> str:
-    """Turn the first of pydantic's complaints into one sentence that names the key and the way out."""
-    first = error.errors()[0]
-    key = ".".join(map(str, first["loc"]))
-    names = [str(name) for name in known] if isinstance(known, dict) else []
-    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"unknown key '{key}'.{did_you_mean(key, names)}"
-    if first["type"] in ("missing", "missing_argument"):
-        return f"the key '{key}' is missing."
-    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected").rstrip(".")
-    where = f"{key}: " if key else ""  # a complaint about several keys names them itself
-    return f"{where}{message}." if "got" in message else f"{where}{message}, got {first['input']!r}."
+        raise UsageError(f"Track {name}: {first_fault(error, Track)}") from error

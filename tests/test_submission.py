@@ -34,7 +34,7 @@ def test_a_card_is_read(tmp_path):
         (CARD + CLAIM.replace("98.5", "0.985").replace("72.0", "0.72"), "expected per cent (97.5, not 0.975)"),
         (CARD + CLAIM.replace("98.5", "985.0"), "claim.clean: "),
         (CARD + CLAIM.replace("n = 400", 'n = "all"'), "claim.n: "),
-        (CARD + CLAIM.replace("attack", "atack"), "unknown key 'claim.atack'. Did you mean 'attack'?"),
+        (CARD + CLAIM.replace("attack", "atack"), "unknown key 'atack' in claim. Did you mean 'attack'?"),
         ("title = ", "is not valid TOML"),
     ],
 )
