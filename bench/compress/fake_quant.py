@@ -257,6 +257,7 @@ class BiasQuantizer(nn.Module):
     def step(self, weight: Tensor, input_scale: Tensor) -> Tensor:
         """Return the steps of the grids, (C_out,), to which a bias passes no gradient."""
         scale = _usable(weight) if self.own_scale else weight_scale(weight, self.weight_bits)
+        scale = torch.where(scale > 0, scale, torch.ones_like(scale))  # of zeros at 1 bit; a bias is divided by it
         return (scale * _usable(input_scale)).detach()
 
     def forward(self, bias: Tensor, weight: Tensor, input_scale: Tensor) -> Tensor:

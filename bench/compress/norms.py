@@ -107,7 +107,9 @@ def _fold(twin: fx.GraphModule, conv: fx.Node, node: fx.Node) -> None:
     values.mul_(factor.view(-1, 1, 1, 1))
     # A channel that its norm all but switched off would have too fine a grid for its bias.
     step = torch.maximum(step, bias.abs().double() / (MOST_LEVELS * float(reader.step)))
-    step = torch.where(step > 0, step, 1.0).to(values)
+    if quantizer.bits > 1:
+        step = torch.where(step > 0, step, 1.0)
+    step = step.to(values)
     twin.set_submodule(str(weight.target), WeightQuantizer(quantizer.bits, step, learned=quantizer.learned))
     # The grid of fewer bits is coarse, and training has not seen it: there the shift is part of the rescaling.
     if quantizer.bits == reader.bits == 8:

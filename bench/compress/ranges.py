@@ -150,10 +150,12 @@ def weight_scale(weight: Tensor, bits: int) -> Tensor:
 
     Args:
         weight: (C_out, ...).
-        bits: 2 … 16: largest |w| over the largest level; 1: mean |w| (XNOR-Net, Rastegari et al., 2016).
+        bits: 2 … 16: largest |w| over the largest level, 1 for zeros; 1: mean |w| (XNOR-Net, Rastegari et al., 2016).
     """
     size = weight.detach().flatten(1).abs()
-    scale = size.mean(1) if bits == 1 else size.amax(1) / (2 ** (bits - 1) - 1)
+    if bits == 1:  # no level is 0: only a step of 0 keeps zeros what they are
+        return size.mean(1)
+    scale = size.amax(1) / (2 ** (bits - 1) - 1)
     return torch.where(scale > 0, scale, torch.ones_like(scale))
 
 

@@ -70,6 +70,12 @@ def test_one_bit_weights_are_sign_times_mean_size():
     assert torch.allclose(quantize_weight(weight, 1), expected)
 
 
+def test_one_bit_weights_that_are_all_zero_stay_zero():
+    weight = torch.tensor([[0.0, -0.0, 0.0], [0.5, 0.5, -0.5]])
+    assert torch.equal(quantize_weight(weight, 1), weight)
+    assert BiasQuantizer(1)(torch.tensor([3.0, 0.0]), weight, torch.tensor(0.5)).tolist() == [3.0, 0.0]
+
+
 def test_bias_is_on_the_grid_of_the_accumulator():
     weight, scale = torch.tensor([[127.0], [12.7]]), torch.tensor(0.5)
     bias = torch.tensor([0.8, 0.12])

@@ -36,7 +36,7 @@ def levels(twin: nn.Module) -> list[torch.Tensor]:
 
 
 def stirred(twin: nn.Module) -> nn.Module:
-    """Return a copy with norms as training may leave them: one channel turned round, one switched off."""
+    """Return a copy with norms as training may leave them: one channel turned round, three switched off."""
     twin, generator = copy.deepcopy(twin), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for norm in norms(twin):
@@ -45,6 +45,7 @@ def stirred(twin: nn.Module) -> nn.Module:
             norm.weight[0] *= -1
             norm.weight[1], norm.bias[1] = 0, 0.3
             norm.weight[2], norm.bias[2] = 1e-12, 0.3
+            norm.weight[3], norm.bias[3] = 0, 0
     return twin
 
 
@@ -73,7 +74,7 @@ def test_settling_keeps_every_level(either, ingredients, unseen, bits, learned):
     for before, after in zip(levels(twin), levels(settled), strict=True):
         for channel, (old, new) in enumerate(zip(before, after, strict=True)):
             same, opposite = torch.allclose(old, new, atol=1e-3), torch.allclose(old, -new, atol=1e-3)
-            assert same or opposite or channel in (1, 2)
+            assert same or opposite or channel in (1, 2, 3)
             turned += opposite and not same
     assert turned >= 2
     with torch.no_grad():
@@ -91,6 +92,20 @@ def test_what_is_trained_with_norms_ships_without(either, ingredients, examples,
     assert artefact.kind == "onnx-int8"
     assert result.top1 >= 0.995
     assert result.gap <= 3 * result.noise + 0.01
+
+
+@pytest.mark.parametrize("bits", [1, 8])
+def test_a_channel_switched_off_is_off_in_what_ships(either, ingredients, unseen, tmp_path, bits):
+    before = dataclasses.replace(either, twin=copy.deepcopy(either.twin))
+    with torch.no_grad():
+        norms(before.twin)[0].weight[:8] = 0
+        norms(before.twin)[0].bias[:8] = 0
+    subject = Quantize(weight_bits=bits)(before, ingredients())
+    seal(subject.twin, SHAPE, {}, tmp_path)
+    for ships in (deploy(subject, SHAPE).classifier, unseal(tmp_path, CPU).network):
+        result = agreement(subject.twin, ships, unseen)
+        assert result.top1 >= 0.99
+        assert result.gap <= 3 * result.noise + 0.01
 
 
 def test_norms_are_folded_before_a_network_is_saved(either, ingredients, unseen, tmp_path):
