@@ -18,6 +18,7 @@ from bench.compress.ranges import MinMax, Observer, affine_grid, weight_scale
 from bench.errors import UsageError
 
 _SMALLEST, _LARGEST = 1e-12, 1e12  # of a learned step
+_MOST_LEVELS = 2**30  # of a bias on its grid, half of what an int32 holds
 
 
 class _Grid(torch.autograd.Function):
@@ -110,6 +111,17 @@ def quantize_weight(weight: Tensor, bits: int, scale: Tensor | None = None) -> T
     if bits == 1:
         return _Sign.apply(weight, scale, damping)  # type: ignore[no-any-return]
     return _Grid.apply(weight, scale, scale.new_zeros(()), -top, top, damping)  # type: ignore[no-any-return]
+
+
+def wide_enough(step: Tensor, bias: Tensor, input_step: Tensor) -> Tensor:
+    """Return the steps of a weight's grids, (C_out,), widened where a bias on them × the input's is too much for int32.
+
+    Args:
+        step: of the weight's grids, (C_out,); weights that need so fine ones are nothing beside the bias.
+        bias: (C_out,).
+        input_step: of the layer's input, ().
+    """
+    return torch.maximum(step, bias.abs() / (_MOST_LEVELS * input_step))
 
 
 def quantize_activation(x: Tensor, scale: Tensor, zero_point: Tensor, bits: int) -> Tensor:
@@ -242,7 +254,8 @@ def _hold(quantizer: nn.Module, scale: Tensor | None, learned: bool) -> None:
 class BiasQuantizer(nn.Module):
     """Puts a bias on the grid input scale × weight scale, where an integer kernel adds it (int32).
 
-    Leaving this out of the twin costs a factor 2 to 15 of its agreement with the deployed model.
+    Leaving this out of the twin costs a factor 2 to 15 of its agreement with the deployed model. Where the weight scale
+    is too fine for that, the kernel gets a wider one (`wide_enough`), and the bias is on the grid of that.
 
     Args:
         weight_bits: of the layer's weight.
@@ -254,11 +267,17 @@ class BiasQuantizer(nn.Module):
         self.weight_bits = weight_bits
         self.own_scale = own_scale
 
-    def step(self, weight: Tensor, input_scale: Tensor) -> Tensor:
-        """Return the steps of the grids, (C_out,), to which a bias passes no gradient."""
+    @torch.no_grad()
+    def weight_step(self, bias: Tensor, weight: Tensor, input_scale: Tensor) -> Tensor:
+        """Return the steps of the weight's grids, (C_out,), as wide as an integer kernel needs them."""
         scale = _usable(weight) if self.own_scale else weight_scale(weight, self.weight_bits)
-        scale = torch.where(scale > 0, scale, torch.ones_like(scale))  # of zeros at 1 bit; a bias is divided by it
-        return (scale * _usable(input_scale)).detach()
+        return wide_enough(scale, bias, _usable(input_scale))
+
+    @torch.no_grad()
+    def step(self, bias: Tensor, weight: Tensor, input_scale: Tensor) -> Tensor:
+        """Return the steps of the grids, (C_out,), to which nothing passes a gradient."""
+        step = self.weight_step(bias, weight, input_scale) * _usable(input_scale)
+        return torch.where(step > 0, step, torch.ones_like(step))  # 0 where weights of 1 bit and their bias are
 
     def forward(self, bias: Tensor, weight: Tensor, input_scale: Tensor) -> Tensor:
         """Return the quantised bias, (C_out,).
@@ -268,7 +287,7 @@ class BiasQuantizer(nn.Module):
             weight: before quantisation, (C_out, ...); or, where `own_scale`, its scale (C_out,).
             input_scale: step of the layer's input, ().
         """
-        scale = self.step(weight, input_scale)
+        scale = self.step(bias, weight, input_scale)
         top = 2**31 - 1
         return _Grid.apply(bias, scale, scale.new_zeros(()), -top, top)  # type: ignore[no-any-return]
 

@@ -14,11 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, WeightQuantizer
+from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, WeightQuantizer, wide_enough
 from bench.compress.trace import attribute, foldable
-
-MOST_LEVELS = 2**30
-"""Of a bias on its grid, half of what an int32 holds."""
 
 
 def keep_norms(traced: fx.GraphModule) -> fx.GraphModule:
@@ -105,14 +102,15 @@ def _fold(twin: fx.GraphModule, conv: fx.Node, node: fx.Node) -> None:
     values = attribute(twin, str(weight.all_input_nodes[0].target))
     step = quantizer.step(values).double() * factor.abs()
     values.mul_(factor.view(-1, 1, 1, 1))
-    # A channel that its norm all but switched off would have too fine a grid for its bias.
-    step = torch.maximum(step, bias.abs().double() / (MOST_LEVELS * float(reader.step)))
+    integer = quantizer.bits == reader.bits == 8
+    if integer:  # a channel that its norm all but switched off would have too fine a grid for its bias
+        step = wide_enough(step, bias.double(), reader.step)
+    step = step.to(values)
     if quantizer.bits > 1:
         step = torch.where(step > 0, step, 1.0)
-    step = step.to(values)
     twin.set_submodule(str(weight.target), WeightQuantizer(quantizer.bits, step, learned=quantizer.learned))
     # The grid of fewer bits is coarse, and training has not seen it: there the shift is part of the rescaling.
-    if quantizer.bits == reader.bits == 8:
+    if integer:
         quantize_bias(twin, conv)
 
 

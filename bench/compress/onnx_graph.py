@@ -17,7 +17,7 @@ import onnx
 import torch
 from torch import Tensor, fx, nn
 
-from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, WeightQuantizer
+from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, WeightQuantizer, quantize_weight
 from bench.compress.trace import any_batch
 from bench.onnx_session import open_session
 
@@ -68,16 +68,18 @@ def integer_form(twin: fx.GraphModule, image_shape: tuple[int, int, int]) -> fx.
     replacements: dict[str, nn.Module] = {}
     with _arguments_of_quantizers(twin) as seen, torch.no_grad():
         twin(torch.rand(2, *image_shape))
+    fitted = _fitted(twin, seen)
     for name, module in twin.named_modules():
         if isinstance(module, ActivationQuantizer):
             replacements[name] = _QuantizeDequantize(module)
         elif isinstance(module, WeightQuantizer):
             (weight,) = seen[module]
-            replacements[name] = _Stored(module(weight).detach(), module.step(weight).detach(), torch.int8)
+            step = fitted.get(module, module.step(weight)).detach()
+            replacements[name] = _Stored(quantize_weight(weight, module.bits, step).detach(), step, torch.int8)
         elif isinstance(module, BiasQuantizer):
             bias, weight, input_scale = seen[module]
             # The very expression of the twin: bias / scale, once.
-            replacements[name] = _Stored(bias.detach(), module.step(weight, input_scale), torch.int32)
+            replacements[name] = _Stored(bias.detach(), module.step(bias, weight, input_scale), torch.int32)
     for name, module in replacements.items():
         twin.set_submodule(name, module)
     for node in twin.graph.nodes:
@@ -85,6 +87,19 @@ def integer_form(twin: fx.GraphModule, image_shape: tuple[int, int, int]) -> fx.
             node.args = ()
     twin.graph.eliminate_dead_code()
     return fx.GraphModule(twin, twin.graph).eval()
+
+
+def _fitted(twin: fx.GraphModule, seen: dict[nn.Module, tuple[Tensor, ...]]) -> dict[nn.Module, Tensor]:
+    """Return weight quantiser → the steps of its grids that its layer's bias fits, where that is on a grid."""
+    modules = {node: twin.get_submodule(str(node.target)) for node in twin.graph.nodes if node.op == "call_module"}
+    steps: dict[nn.Module, Tensor] = {}
+    for layer in twin.graph.nodes:
+        called = [modules[source] for source in layer.all_input_nodes if source in modules]
+        weights = [module for module in called if isinstance(module, WeightQuantizer)]
+        for bias in called:
+            if isinstance(bias, BiasQuantizer):
+                steps |= dict.fromkeys(weights, bias.weight_step(*seen[bias]))
+    return steps
 
 
 @contextlib.contextmanager

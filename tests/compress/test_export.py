@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import math
 
@@ -64,6 +65,21 @@ def test_fine_tuned_weights_are_what_is_deployed(conv, ingredients, examples, un
     assert (
         agreement(subject.twin, after.classifier, unseen).gap < agreement(subject.twin, before.classifier, unseen).gap
     )
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("size", [1e-4, 1e-12])
+def test_a_bias_that_its_grid_is_too_fine_for_ships(either, ingredients, unseen, size, learned):
+    before = dataclasses.replace(either, twin=copy.deepcopy(either.twin))
+    layer = before.twin.hidden if hasattr(before.twin, "hidden") else before.twin.project
+    with torch.no_grad():
+        layer.weight[::4] *= size
+        layer.bias[::4] = torch.tensor([5.0, -5.0]).repeat(4)
+    subject = Quantize(learn_steps=learned)(before, ingredients())
+    assert agreement(before.twin, subject.twin, unseen).gap < 0.02
+    result = agreement(subject.twin, deploy(subject, SHAPE).classifier, unseen)
+    assert result.top1 >= 0.995
+    assert result.gap <= 3 * result.noise + 0.01
 
 
 def test_prune_then_quantise_then_deploy(either, ingredients, unseen):

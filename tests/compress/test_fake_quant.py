@@ -84,6 +84,18 @@ def test_bias_is_on_the_grid_of_the_accumulator():
     assert gradient(lambda b: BiasQuantizer(8)(b, weight, scale), bias).tolist() == [1, 1]
 
 
+def test_a_bias_is_kept_where_its_grid_would_be_finer_than_int32():
+    weight, scale, bias = torch.tensor([[1e-12], [-1e-30], [1e-45]]), torch.tensor(0.01), torch.tensor([0.5, -0.5, 3e5])
+    for quantizer, divisor in (
+        (BiasQuantizer(8), weight),
+        (BiasQuantizer(8, own_scale=True), weight_scale(weight, 8)),
+    ):
+        got = quantizer(bias, divisor, scale)
+        assert torch.allclose(got, bias, rtol=1e-6)
+        assert (got / quantizer.step(bias, divisor, scale)).abs().max() < 2**31
+        assert gradient(lambda b, q=quantizer, d=divisor: q(b, d, scale), bias).tolist() == [1, 1, 1]
+
+
 def test_range_contains_zero_and_survives_a_constant():
     quantizer = ActivationQuantizer(8, MinMax())
     quantizer.observing = True

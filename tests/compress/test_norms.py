@@ -36,7 +36,7 @@ def levels(twin: nn.Module) -> list[torch.Tensor]:
 
 
 def stirred(twin: nn.Module) -> nn.Module:
-    """Return a copy with norms as training may leave them: one channel turned round, three switched off."""
+    """Return a copy with norms as training may leave them: one channel turned round, some switched off."""
     twin, generator = copy.deepcopy(twin), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for norm in norms(twin):
@@ -45,7 +45,7 @@ def stirred(twin: nn.Module) -> nn.Module:
             norm.weight[0] *= -1
             norm.weight[1], norm.bias[1] = 0, 0.3
             norm.weight[2], norm.bias[2] = 1e-12, 0.3
-            norm.weight[3], norm.bias[3] = 0, 0
+            norm.weight[3:5], norm.bias[3:5] = torch.tensor([0, 1e-44]), 0
     return twin
 
 
@@ -62,7 +62,7 @@ def test_kept_norms_compute_what_the_network_does_and_obey_train(either, unseen)
 
 
 @pytest.mark.parametrize("learned", [False, True])
-@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 def test_settling_keeps_every_level(either, ingredients, unseen, bits, learned):
     step = Quantize(weight_bits=bits, activation_bits=max(bits, 2), learn_steps=learned, range="mse")
     twin = stirred(step(either, ingredients()).twin)
@@ -70,11 +70,11 @@ def test_settling_keeps_every_level(either, ingredients, unseen, bits, learned):
     assert norms(settled) == []
     assert settle_norms(settled) is settled
     assert len(norms(twin)) == 2
-    turned = 0
+    turned, rounding = 0, 1e-3 if bits < 16 else 1.1  # float32 may round a value near a tie to either side
     for before, after in zip(levels(twin), levels(settled), strict=True):
         for channel, (old, new) in enumerate(zip(before, after, strict=True)):
-            same, opposite = torch.allclose(old, new, atol=1e-3), torch.allclose(old, -new, atol=1e-3)
-            assert same or opposite or channel in (1, 2, 3)
+            same, opposite = torch.allclose(old, new, atol=rounding), torch.allclose(old, -new, atol=rounding)
+            assert same or opposite or channel in (1, 2, 3, 4)
             turned += opposite and not same
     assert turned >= 2
     with torch.no_grad():
