@@ -8,6 +8,7 @@ of either engine; on how many images the engines differ, on average over all pai
 differs from itself, which is the yardstick: both draw their starting points and squares at random.
 
 On a CPU a search in TensorFloat-32 is imitated: whatever its convolutions multiply is rounded to 10 bits of mantissa.
+What its linear layers multiply is not, though CUDA rounds it too.
 """
 
 from __future__ import annotations

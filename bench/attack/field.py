@@ -26,7 +26,7 @@ _FORWARD, _GRADIENTS, _BROKEN_LOGITS, _JUDGED = 0, slice(1, 4), 4, 5
 
 
 Precision = Literal["float32", "tf32", "bf16"]
-"""Of a search: the network's own, convolutions on CUDA in TensorFloat-32, everything in bfloat16 by autocast."""
+"""Of a search: the network's own, products on CUDA in TensorFloat-32, everything in bfloat16 by autocast."""
 
 
 @dataclass(kw_only=True)

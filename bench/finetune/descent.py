@@ -31,8 +31,8 @@ class Descent:
         crop: pixels by which images are padded with black before a random crop; 0 for none.
         flip: whether every other image is mirrored.
         label_smoothing: share of the label given to all classes alike.
-        precision: "bf16" computes the objective in bfloat16 where PyTorch's autocast deems it safe; "float32" convolves
-            in TensorFloat-32 on CUDA.
+        precision: "bf16" computes the objective in bfloat16 where PyTorch's autocast deems it safe; "float32"
+            multiplies in TensorFloat-32 on CUDA.
         holdout: training images kept aside (at most a tenth), on which each epoch's network is checked.
         keep: the network of the "last" epoch, or of the "best" on the images held out.
         patience: epochs without a better one after which training stops; None for never.

@@ -16,6 +16,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from bench.tensor_float import tensor_float_allowed
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Maps (logits, target) to a scalar."""
 Gradient = Callable[[nn.Module, Tensor, Loss, Tensor], Tensor | None]
@@ -89,7 +91,7 @@ def forget_graphs(model: nn.Module) -> None:
 def _key(model: nn.Module, images: Tensor, loss: Loss, target: Tensor) -> tuple[Any, ...]:
     """Return what a graph is tied to: shapes, precision, and where the network lies in memory."""
     places = tuple(tensor.data_ptr() for tensor in (*model.parameters(), *model.buffers()))
-    precision = torch.is_autocast_enabled("cuda"), torch.backends.cudnn.allow_tf32
+    precision = torch.is_autocast_enabled("cuda"), tensor_float_allowed()
     return images.shape, images.dtype, target.shape, target.dtype, loss, precision, places
 
 

@@ -15,6 +15,7 @@ from bench.attack.engine import run_suite
 from bench.attack.engines import new_engine
 from bench.errors import UsageError
 from bench.progress import silent
+from bench.tensor_float import tensor_float, tensor_float_allowed
 from bench.verdicts import STANDING
 
 
@@ -89,16 +90,16 @@ def test_tensor_float_needs_cuda():
 
 
 class Flags(Watched):
-    """Remembers whether convolutions may use TensorFloat-32 while it is asked."""
+    """Remembers whether convolutions and products may use TensorFloat-32 while it is asked."""
 
     def forward(self, images):
         logits = self.linear(images.flatten(1))
-        self.asked.add((torch.is_grad_enabled(), torch.backends.cudnn.allow_tf32))
+        self.asked.add((torch.is_grad_enabled(), *tensor_float_allowed()))
         return logits
 
 
-def test_the_search_allows_it_and_the_judge_does_not(monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+@tensor_float(allowed=False)
+def test_the_search_allows_it_and_the_judge_does_not():
     model = Flags()
     model.requires_grad_(False)
     images = trial().examples
@@ -106,7 +107,7 @@ def test_the_search_allows_it_and_the_judge_does_not(monkeypatch):
     model.asked.clear()
     some = trial(BenchEngine(budget=BRIEF, precision="tf32"), subject=whole(model), examples=labelled)
     run_suite(some, "standard", journal=MemoryJournal(), report=silent)
-    assert (True, True) in model.asked  # gradients
-    assert (False, False) in model.asked  # the judge
-    assert (True, False) not in model.asked
-    assert torch.backends.cudnn.allow_tf32 is False
+    assert (True, True, True) in model.asked  # gradients
+    assert (False, False, False) in model.asked  # the judge
+    assert (True, False, False) not in model.asked
+    assert tensor_float_allowed() == (False, False)

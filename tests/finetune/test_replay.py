@@ -20,6 +20,7 @@ from bench.finetune.pgd import pgd
 from bench.model import Subject
 from bench.progress import silent
 from bench.recipe import Ingredients, Meter
+from bench.tensor_float import tensor_float
 from bench.threat_model import ThreatModel, parse_eps
 
 THREAT = ThreatModel(norm="Linf", eps=parse_eps("8/255"))
@@ -189,6 +190,16 @@ def test_a_network_is_asked_once_whether_it_can_be_captured(on_device, monkeypat
     for _ in range(4):
         attack(model, *on_device(batch()))
     assert len(tried) == 1
+
+
+@tensor_float(allowed=False)
+def test_a_graph_is_of_one_precision(on_device):
+    model = on_device(network())
+    images, labels = on_device(batch())
+    for products in (False, False, True):
+        torch.backends.cuda.matmul.allow_tf32 = products
+        attack(model, images, labels)
+    assert states(model, images) == ["a graph", "warmed up"]
 
 
 def test_few_graphs_are_kept_for_a_network(on_device):

@@ -25,7 +25,7 @@ class Schedule:
         optimizer: "adamw" or "sgd" with momentum 0.9.
         crop: pixels by which images are padded before a random crop; 0 for none.
         flip: whether every other image is mirrored.
-        precision: "bf16" computes in bfloat16 where PyTorch's autocast deems it safe; "float32" convolves in
+        precision: "bf16" computes in bfloat16 where PyTorch's autocast deems it safe; "float32" multiplies in
             TensorFloat-32 on CUDA.
     """
 
