@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 import warnings
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +21,7 @@ from bench.commands.scrutiny import challenge, verify
 from bench.commands.submissions import check, new
 from bench.commands.sweep import sweep
 from bench.commands.train import train
-from bench.errors import BenchError, InterruptedRunError
+from bench.errors import BenchError, InterruptedRunError, MissingError
 
 if TYPE_CHECKING:
     from bench.entry import Entry
@@ -34,6 +36,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(metadata.version("bench"))
+        raise typer.Exit
+
+
+@app.callback()
+def bench(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Hold what stands before a command."""
 
 
 @app.command()
@@ -178,6 +195,11 @@ def main() -> None:
     except BenchError as error:
         complain("error", str(error), style="bold red")
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        complain("error", f"There is no room for what is printed or written ({error}).", style="bold red")
+        sys.exit(MissingError.exit_code)
 
 
 def _present(entry: Entry, board: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from bench.track import Track, track_names
 from bench.verdicts import LETTERS, LOW_PRECISION, STANDING, TENSOR_FLOAT, Proportion, Verdicts
 
 FINETUNE, UNTUNED = "finetune-", "none"
+_CONTROL = re.compile(rb"\\u00(?:[01]|7f|[89])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]", re.IGNORECASE)
+"""In the text of a JSON file, where the bench writes none: escaped ones, and bare ones."""
 Status = Literal["measured", "verified", "self-reported"]
 Standing = Literal["ranked", "partial", "alarmed", "self-reported"]
 
@@ -207,6 +210,13 @@ class Entry(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _pgd20_of_the_same_images(self) -> Self:
+        stand, letters = self.pgd20, len(self.verdicts.letters)
+        if stand and not 0 <= stand.count <= stand.total == letters:
+            raise ValueError(f"{stand.count} of {stand.total} images stand PGD-20, and {letters} have letters")
+        return self
+
+    @model_validator(mode="after")
     def _no_more_letters_than_images(self) -> Self:
         if len(self.verdicts.letters) > self.track.n_examples:
             raise ValueError(f"{len(self.verdicts.letters)} letters for {self.track.n_examples} images")
@@ -366,7 +376,10 @@ def load_entry(path: Path) -> Entry:
     """
     try:
         with path.open("rb", buffering=0) as file:  # a board has thousands: half the time of read_bytes
-            return Entry.model_validate_json(file.read())
+            text = file.read()
+        if _CONTROL.search(text):
+            raise UsageError(f"{path} holds control characters, which may write anything to a terminal: remove it.")
+        return Entry.model_validate_json(text)
     except OSError as error:
         raise UsageError(f"Cannot read the entry {path}: {error}.") from error
     except ValidationError as error:
@@ -381,4 +394,4 @@ def _complaint(path: Path, error: ValidationError) -> str:
     if first["loc"] == ("schema_version",):
         return f"{path} has schema {first['input']!r}, and this bench reads schema 1: measure it again, or remove it."
     where = ".".join(map(str, first["loc"])) or "the record"
-    return f"{path} is not an entry of this bench: {where}: {first['msg']}."
+    return f"{path} is not an entry of this bench: {where}: {first['msg'].removeprefix('Value error, ')}."

@@ -87,6 +87,9 @@ def _evaluate(request: Request, board: Path, report: Report) -> tuple[Entry, Fil
         if TEST_SETS.get(dataset.name, dataset.test.digest) != dataset.test.digest:
             report(Event(stage="load", note=f"other test images than everybody's {dataset.name}: not to be ranked"))
         examples = dataset.test.first(n_examples)
+        if len(dataset.test) < track.n_examples:
+            short = f"{len(dataset.test):,} test images, and {track.name} asks for {track.n_examples:,}: a partial row"
+            report(Event(stage="load", note=short))
         parent = load_parent(request, dataset, device, report)
 
     made = prepare(request, parent, dataset, device, report)

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 
 from bench.registry import did_you_mean
+
+
+def is_line(text: str) -> bool:
+    """Say whether a text is one line, of characters that a terminal only shows."""
+    return not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in text)
+
+
+def _line(text: str) -> str:
+    if not is_line(text):
+        raise ValueError(f"expected one line without control characters, got {text!r}")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_line)]
+"""What people read on a terminal, from files that anybody may have written."""
 
 
 def first_fault(

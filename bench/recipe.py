@@ -262,7 +262,9 @@ def _load(name: str, submissions: Path, heirs: tuple[str, ...]) -> Recipe:
             raise MissingError(f"There is no recipe file {path}.")
         if is_named(path.stem, submissions):
             raise UsageError(f"There is a recipe called {path.stem} already; give {path} a name of its own.")
-        return _read(read_toml(path), path.stem, submissions, None, heirs)
+        if (file := path.resolve().as_posix()) in heirs:
+            raise UsageError(f"Recipe {path.stem}: it extends itself, by way of {path}.")
+        return _read(read_toml(path), path.stem, submissions, None, (*heirs, file))
     if (spelt := spell(name)) is not None:
         summary, steps = spelt
         return Recipe(name=name, summary=summary, steps=tuple(steps))
@@ -291,7 +293,7 @@ def _read(text: str, name: str, submissions: Path, folder: Path | None, heirs: t
     base = Recipe(name=name, summary="", steps=())
     if extended := raw.get("extends"):
         if extended in (*heirs, name):
-            raise UsageError(f"Recipe {name}: it extends itself, by way of {' and '.join((*heirs, name))}.")
+            raise UsageError(f"Recipe {name}: it extends itself, by way of {extended}.")
         base = _load(extended, submissions, (*heirs, name))
     inherited = [dict(table) for table in base.steps]
     for path, value in assignments(raw.get("set", {})):
@@ -341,4 +343,5 @@ def override(recipe: Recipe, changes: list[str]) -> Recipe:
         assign(steps, path.strip(), toml_value(value.strip()), f"--set {change}: recipe {recipe.name}", written=change)
     # A measurement of something else must not take the place of the recipe's own, nor carry its authors' claim.
     name = f"{recipe.name}+{fingerprint(tuple(steps))[:6]}"
-    return dataclasses.replace(recipe, name=name, steps=tuple(steps), folder="")
+    summary = f"{recipe.summary}, with {', '.join(changes)}"
+    return dataclasses.replace(recipe, name=name, summary=summary, steps=tuple(steps), folder="")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench.errors import UsageError
+from bench.faults import is_line
 from bench.model import ModelSpec
 from bench.registry import did_you_mean
 
@@ -27,7 +28,7 @@ def read_form(text: str, name: str) -> dict[str, Any]:
     for key in raw:
         if key not in KEYS:
             raise UsageError(f"Recipe {name}: unknown key '{key}'.{did_you_mean(key, KEYS)}")
-    if not isinstance(raw.get("summary"), str):
+    if not isinstance(raw.get("summary"), str) or not is_line(raw["summary"]):
         raise UsageError(f'Recipe {name}: expected summary = "one line", got {raw.get("summary")!r}.')
     _check_pins(raw, name)
     if "set" in raw and ("extends" not in raw or not isinstance(raw["set"], dict)):

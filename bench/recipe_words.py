@@ -110,4 +110,5 @@ _WORDS: dict[str, Callable[..., tuple[str, Table]]] = {
 
 def words() -> Iterator[str]:
     """Yield the words as people write them."""
-    yield from ("pruneNN", "sparseNN", "nm24", "lowrankNN", "quantB", "quant1w", "ft", "advft", *_OTHER_OBJECTIVES)
+    ranges = (f"{word}10 … {word}99" for word in ("prune", "sparse", "lowrank"))
+    yield from (*ranges, "nm24", "quant2 … quant16", "quant1w", "ft", "advft", *_OTHER_OBJECTIVES)

@@ -10,11 +10,11 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench.errors import MissingError, UsageError
-from bench.faults import first_fault
+from bench.faults import Line, first_fault
 from bench.files import read_toml
 
 Percent = Annotated[float, Field(ge=0, le=100)]
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[Line, Field(min_length=1)]
 
 
 class Claim(BaseModel):
@@ -61,9 +61,9 @@ class Card(BaseModel):
     title: Text
     authors: list[Text] = Field(min_length=1)
     licence: Text
-    paper: str = ""
+    paper: Line = ""
     tracks: list[Text] = Field(min_length=1)
-    extra_data: str = ""
+    extra_data: Line = ""
     claim: Claim | None = None
 
     @field_validator("licence")

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from bench.errors import MissingError, UsageError
-from bench.faults import first_fault
+from bench.faults import Line, first_fault
 from bench.files import read_toml
 from bench.registry import did_you_mean
 from bench.threat_model import ThreatModel, parse_eps
@@ -64,7 +64,7 @@ class Track(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     name: str
-    about: str
+    about: Line
     dataset: str
     norm: Literal["Linf", "L2"]
     eps: Eps

@@ -73,7 +73,7 @@ def train(
         report: told how far it is.
 
     Raises:
-        UsageError: no such network, no such setting, or settings of one's own without `out`.
+        UsageError: no such network, no such setting, settings of one's own without `out`, or a file that is there.
     """
     if spec.source != "bench" or spec.name not in SCHEDULES:
         hint = did_you_mean(str(spec), [f"bench:{name}" for name in SCHEDULES])
@@ -84,6 +84,8 @@ def train(
         raise UsageError(
             f"{spec} is the network of its own schedule: give one with other settings a file, --out FILE.safetensors."
         )
+    if out is not None and out.exists():
+        raise UsageError(f"There is {out} already; choose another name, or move it away.")
     dataset = load_dataset(track.dataset)
     task, costs = task_of(dataset, track.threat), []
 

@@ -14,7 +14,7 @@ from bench.dataset import TEST_SETS
 from bench.entry import Effort, Entry, RecipeRecord, load_entry, refuse_another
 from bench.errors import GateError, UsageError
 from bench.recipe import OwnCode, fingerprint, load_recipe, override
-from bench.verdicts import AUTOATTACK, Alarm, Verdicts
+from bench.verdicts import AUTOATTACK, Alarm, Proportion, Verdicts
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_the_file_is_diffable_text(saved):
 
 def test_edited_letters_do_not_load(saved):
     edit(saved, "verdicts", "letters", to="....x")
-    assert "verdicts: Value error, the counts disagree with the letters" in sentence(saved)
+    assert "verdicts: the counts disagree with the letters" in sentence(saved)
 
 
 def test_edited_counts_do_not_load(saved):
@@ -130,7 +130,7 @@ def test_odd_values_deep_inside_give_one_sentence_that_names_the_place(saved, wh
 )
 def test_edited_steps_do_not_load(saved, where, to):
     edit(saved, "recipe", *where, to=to)
-    assert ": recipe: Value error, the fingerprint is not that of the steps" in sentence(saved)
+    assert ": recipe: the fingerprint is not that of the steps" in sentence(saved)
 
 
 def test_a_partial_entry_never_overwrites_a_full_one(tmp_path):
@@ -405,6 +405,25 @@ def test_other_images_under_the_name_of_a_public_set_are_not_ranked():
     assert [entry.changed(test_set=test_set).standing for test_set in (None, ours, other)] == [
         "ranked", "ranked", "alarmed",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("count", "total"), [(3, 0), (6, 5), (-1, 5), (3, 4)])
+def test_more_images_cannot_stand_pgd20_than_were_attacked(count, total):
+    entry = make_entry("quant8", letters="..a.x")
+    assert entry.changed(pgd20=Proportion(count=3, total=5)).pgd20
+    with pytest.raises(ValidationError, match="stand PGD-20, and 5 have letters"):
+        entry.changed(pgd20=Proportion(count=count, total=total))
+
+
+@pytest.mark.parametrize("written", [r"\u001b[31m", "\x1b[31m", r"\u009b31m", "\x9b31m", "\x7f"])
+def test_an_entry_that_would_write_to_the_terminal_does_not_load(tmp_path, written):
+    entry = make_entry("quant8")
+    entry.write(tmp_path / "mine.json")
+    assert load_entry(tmp_path / "mine.json") == entry
+    text = (tmp_path / "mine.json").read_text()
+    (tmp_path / "mine.json").write_text(text.replace(f'"{entry.recipe.summary}"', f'"{written} red"'))
+    with pytest.raises(UsageError, match="holds control characters"):
+        load_entry(tmp_path / "mine.json")
 
 
 def test_a_packages_steps_are_not_ranked_either():

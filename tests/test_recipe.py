@@ -213,7 +213,8 @@ def test_an_unknown_step_names_the_place_and_is_answered_with_the_nearest():
 def test_an_unknown_recipe_is_answered_with_the_nearest():
     assert sentence(lambda: load_recipe("quant8-advtf")) == (
         "There is no recipe 'quant8-advtf'. Did you mean 'quant8-advft'? Recipes are made of the words "
-        "pruneNN, sparseNN, nm24, lowrankNN, quantB, quant1w, ft, advft, trades, fast, nfgsm, distill."
+        "prune10 … prune99, sparse10 … sparse99, lowrank10 … lowrank99, nm24, quant2 … quant16, quant1w, ft, advft, "
+        "trades, fast, nfgsm, distill."
     )
 
 
@@ -294,6 +295,7 @@ def test_a_changed_recipe_has_a_name_of_its_own():
     assert len({original.name, two.name, four.name}) == 3
     assert four == again
     assert override(original, []) == original
+    assert two.summary == f"{original.summary}, with steps.0.weight_bits=2"
 
 
 @pytest.mark.parametrize(

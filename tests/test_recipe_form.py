@@ -44,8 +44,20 @@ def test_a_folder_is_a_name(tmp_path):
 def test_a_circle_is_refused(tmp_path):
     submit(tmp_path, "one", 'extends = "two"\n')
     submit(tmp_path, "two", 'extends = "one"\n')
-    with pytest.raises(UsageError, match="Recipe two: it extends itself, by way of one and two"):
+    with pytest.raises(UsageError, match="Recipe two: it extends itself, by way of one"):
         load_recipe("one", submissions=tmp_path)
+
+
+def test_a_summary_that_would_write_to_the_terminal_is_refused():
+    with pytest.raises(UsageError, match="expected summary = "):
+        parse_recipe(r'summary = "\u001b[31mred"', name="mine")
+
+
+def test_a_circle_of_files_is_refused(tmp_path):
+    (tmp_path / "mine.toml").write_text(f'summary = "S"\nextends = "{tmp_path}/other.toml"\n')
+    (tmp_path / "other.toml").write_text(f'summary = "S"\nextends = "{tmp_path}/mine.toml"\n')
+    with pytest.raises(UsageError, match=r"Recipe other: it extends itself, by way of .*mine\.toml"):
+        load_recipe(f"{tmp_path}/mine.toml")
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,12 @@ def test_settings_of_ones_own_need_a_file():
         make("bench:digits-cnn", "epochs=1")
 
 
+def test_a_file_that_is_there_stays(tmp_path):
+    (tmp_path / "net.safetensors").write_text("mine")
+    with pytest.raises(UsageError, match="already; choose another name"):
+        make("bench:digits-cnn", "epochs=1", out=tmp_path / "net.safetensors")
+
+
 def test_only_what_the_bench_trains(capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["bench", "train", "bench:resnet20"])
     with pytest.raises(SystemExit) as left:

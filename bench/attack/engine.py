@@ -225,7 +225,9 @@ def _seconds_to_survive(trial: Trial, attacks: tuple[str, ...], images: Tensor) 
 
 def _input_gradient(model: Classifier, images: Tensor) -> None:
     images = images.detach().requires_grad_()
-    torch.autograd.grad(model(images).sum(), images)[0].sum().item()
+    total = model(images).sum()
+    if total.requires_grad:  # an alarm says so where it does not
+        torch.autograd.grad(total, images, materialize_grads=True)[0].sum().item()
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -94,7 +94,8 @@ def read_images(path: Path, examples: Examples, threat: ThreatModel) -> Submitte
             )
         indices = torch.arange(len(images))
     if indices.shape != (len(images),) or indices.is_floating_point() or indices.dtype == torch.bool:
-        raise UsageError(f"Expected 'indices' to be {len(images):,} whole numbers, got {tuple(indices.shape)}.")
+        got = f"{tuple(indices.shape)} of {str(indices.dtype).removeprefix('torch.')}"
+        raise UsageError(f"Expected 'indices' to be {len(images):,} whole numbers, got {got}.")
     pixels = images.float().div(255.0) if images.dtype == torch.uint8 else images.float()
     return Submitted(images=pixels, indices=indices.long())
 

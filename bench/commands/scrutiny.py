@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from bench.commands.output import Board, Json, complain, console, print_json
 from bench.errors import GateError, InterruptedRunError, MissingError, UsageError
+from bench.faults import is_line
 
 if TYPE_CHECKING:
     from bench.audit.verify import Outcome
@@ -125,6 +127,10 @@ def challenge(
     from bench.render.findings import print_fates
     from bench.stages import pick_device
 
+    if not by.strip() or not is_line(by):
+        raise UsageError(f"Expected a name after --by, in one line, got {by!r}.")
+    if reference and not re.fullmatch(r"https?://\S+", reference):
+        raise UsageError(f"Expected a URL after --reference, https://…, got {reference!r}.")
     path, where = entry_file(name, board), pick_device(device)
     entry = _load(path)
     if not images.is_file():

@@ -52,7 +52,8 @@ def load_npz(name: str, path: Path) -> Dataset:
         raise
     except Exception as error:  # the zip, zlib and NumPy readers raise a dozen kinds on damaged bytes
         what = f"{key} of {path} as a plain array" if key else f"{path} as a NumPy archive"
-        why = " ".join(str(error).split())  # NumPy's reasons may run over several lines
+        # NumPy's reasons may run over several lines, and advise to trust the file.
+        why = " ".join(str(error).split()).partition(" If you trust")[0]
         raise UsageError(
             f"Expected to read {what}, but it is damaged or of another kind ({why}); replace it."
         ) from error

@@ -233,6 +233,12 @@ def test_the_estimate_is_a_positive_number_of_seconds():
     assert 0 < estimate_seconds(trial(), "standard") < 3600
 
 
+def test_the_estimate_makes_do_without_a_gradient():
+    model, _, _ = linear_task(LINF)
+    hard = whole(lambda images: torch.nn.functional.one_hot(bake(model)(images).argmax(1), 4).float())
+    assert 0 < estimate_seconds(trial(subject=hard), "standard") < 3600
+
+
 def test_engines_go_by_name():
     assert [new_engine(name).name for name in ("bench", "reference")] == [driver.NAME, reference.NAME]
     with pytest.raises(UsageError, match="Did you mean 'reference'"):
