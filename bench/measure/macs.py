@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from bench.flop_counter import macs_during
+from bench.flop_counter import macs_during, outer_products_during
 
 _FLOAT_BITS = 32
 
@@ -42,7 +43,7 @@ class MacCount:
     """What one forward pass on one image computes.
 
     Attributes:
-        macs: all multiply-accumulates, attention's products included.
+        macs: all multiply-accumulates, attention's products and outer ones included.
         bops: sum over layers of MACs × weight bits × activation bits; what is in no layer counts 32 × 32.
         layers: convolutions and linears, in the order they run.
     """
@@ -53,11 +54,16 @@ class MacCount:
 
 
 def count_macs(model: nn.Module, image_shape: tuple[int, int, int]) -> MacCount:
-    """Count the MACs and BOPs of one image, (C, H, W); the model is left in the mode it was in."""
+    """Count the MACs and BOPs of one image, (C, H, W); the model is left in the mode it was in.
+
+    Linear layers written as products of single numbers are found only as far as `outer_products_during` tells.
+    """
     tensor = next(iter((*model.parameters(), *model.buffers())), torch.zeros(()))
     image = torch.rand(1, *image_shape, generator=torch.Generator().manual_seed(0)).to(tensor.device)
     with _evaluating(model), torch.no_grad():
         macs, _ = macs_during(lambda: model(image))
+        # Of two images: a product of one image's values by the weights has no more elements than the weights.
+        macs += math.ceil(outer_products_during(lambda: model(image.expand(2, -1, -1, -1).contiguous())) / 2)
         layers = _layers_of_graph(model, image) if _is_traced(model) else _layers_of_modules(model, image)
     elsewhere = macs - sum(layer.macs for layer in layers)
     bops = sum(layer.bops for layer in layers) + elsewhere * _FLOAT_BITS**2

@@ -127,6 +127,67 @@ def test_attention_that_runs_as_one_operation_is_counted_too():
     assert torch.backends.mha.get_fastpath_enabled() == before
 
 
+class ByHand(nn.Module):
+    """A linear layer of 64 → 10, written as products of single numbers in one of several ways."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.weight, self.bias, self.way = nn.Parameter(torch.randn(10, 64)), nn.Parameter(torch.randn(10)), way
+
+    def forward(self, images):
+        x, w = images.flatten(1), self.weight
+        match self.way:
+            case "broadcast":
+                products = x[:, None, :] * w
+            case "expanded":
+                products = x[:, None, :].expand(-1, 10, -1) * w[None]
+            case "fused":
+                products = torch.addcmul(torch.zeros(()), x[:, None, :], w)
+            case "along other dimensions":
+                return (x[:, :, None] * w.t()).sum(1) + self.bias
+        return products.sum(-1) + self.bias
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("way", ["broadcast", "expanded", "fused", "along other dimensions"])
+def test_a_layer_written_as_products_is_counted_in_float(way, traced):
+    model = ByHand(way).eval()
+    counted = count_macs(trace(model, (1, 8, 8), torch.device("cpu")) if traced else model, (1, 8, 8))
+    assert (counted.macs, counted.bops, counted.layers) == (640, 640 * 32 * 32, ())
+
+
+def test_a_convolution_written_as_products_is_counted():
+    class Unfolded(nn.Module):
+        def forward(self, images):
+            patches = F.unfold(images, 3, padding=1)[:, None]
+            return (patches * torch.ones(5, 27, 1)).sum(2)
+
+    assert count_macs(Unfolded(), (3, 6, 6)).macs == 36 * 27 * 5
+
+
+class Factors(nn.Module):
+    """What multiplies values one by one in honest networks."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.squeeze, self.head = nn.Conv2d(3, 8, 1), nn.Linear(8, 8), nn.Linear(8, 10)
+        self.scale, self.shift = nn.Parameter(torch.rand(8, 1, 1)), nn.Parameter(torch.rand(8, 1, 1))
+        self.temperature = nn.Parameter(torch.ones(2, 1, 1))
+
+    def forward(self, images):
+        x = self.stem(images * torch.tensor(2.0) / torch.ones(3, 1, 1))
+        x = torch.addcmul(self.shift, x, self.scale) * x.std() + self.scale * x  # norms
+        x = x * self.squeeze(x.mean((2, 3)))[:, :, None, None].sigmoid()  # a gate
+        x = F.gelu(x) + x * torch.sigmoid(1.702 * x) * torch.special.ndtr(x)  # nonlinearities
+        tokens = F.normalize(x.view(-1, 2, 4, x[0, 0].numel()), dim=-1) * 0.5
+        attention = (tokens @ tokens.transpose(-1, -2) * self.temperature).softmax(-1)
+        return self.head((attention @ tokens).flatten(1, 2).mean(-1))
+
+
+def test_factors_of_honest_networks_cost_nothing():
+    assert count_macs(Factors(), (3, 6, 6)).macs == 36 * 24 + 64 + 80 + 2 * 2 * 4 * 4 * 36
+
+
 def test_grouped_and_token_layers_count_right():
     grouped = nn.Conv2d(8, 16, 3, groups=4, padding=1)
     assert count_macs(grouped, (8, 5, 5)).macs == count_macs(grouped, (8, 5, 5)).layers[0].macs == 25 * 16 * 2 * 9
