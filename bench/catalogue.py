@@ -163,16 +163,6 @@ def _best(first: Entry | Published, words: str, board: Path) -> Published:
     )
 
 
-def find_entry(name: str, board: Path) -> Entry:
-    """Return the entry called `name`, or the one in the file `name`; see `entry_file`.
-
-    Raises:
-        UsageError: nothing has that name, several entries do, or the file is not an entry.
-        MissingError: there is no such file, or no such board.
-    """
-    return load_entry(entry_file(name, board))
-
-
 def entry_file(name: str, board: Path, *, kind: str = "entry", others: Sequence[str] = ()) -> Path:
     """Return the file of the entry called `name` ("TRACK/NAME" where several tracks have one), or the file `name`.
 

@@ -144,10 +144,12 @@ def export(
     board: Board = Path("leaderboard"),
 ) -> None:
     """Write the model behind an entry. As --model checkpoint:FOLDER it is a parent."""
-    from bench.catalogue import find_entry
+    from bench.catalogue import entry_file
+    from bench.entry import load_entry
     from bench.export import export
 
-    typer.echo(f"Wrote {export(find_entry(name, board), form, to)}")
+    path = entry_file(name, board)
+    typer.echo(f"Wrote {export(load_entry(path), form, path.parent, to)}")
 
 
 @app.command()

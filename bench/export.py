@@ -23,22 +23,23 @@ Form = Literal["safetensors", "onnx", "torch-export"]
 FORMS: tuple[str, ...] = get_args(Form)
 
 
-def export(entry: Entry, form: str, to: Path | None = None) -> Path:
+def export(entry: Entry, form: str, beside: Path, to: Path | None = None) -> Path:
     """Write the model of an entry, and return where.
 
     Args:
-        entry: measured on a model that is still in the cache.
+        entry: measured on a model that is published beside it, or still in the cache.
         form: "safetensors": the folder `checkpoint:FOLDER` names; "onnx": the file that was judged and timed;
             "torch-export": the twin as a `.pt2` program with a free batch size.
+        beside: the folder that the entry is in.
         to: folder or file; named after the entry when left out.
 
     Raises:
         UsageError: no such form, a place that is taken, or a model that has no such form.
-        MissingError: the model is not in the cache.
+        MissingError: the model is not here.
     """
     if form not in FORMS:
         raise UsageError(f"There is no format '{form}'.{did_you_mean(form, FORMS)}")
-    folder = sealed_folder(entry)
+    folder = sealed_folder(entry, beside)
     suffix = {"onnx": ".onnx", "torch-export": ".pt2"}.get(form, "")
     path = to or Path(f"{entry.name}{suffix}")
     if path.exists():

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 
 LOOKED_AT = 64
+MODEL = ".model"
 COLLAPSED = (
     "the network now names one class for every image; if fine-tuning that follows does not change that, try schedule = "
     "'one-cycle', a smaller learning_rate, or a longer ramp where it is trained on attacked images"
@@ -204,21 +205,30 @@ def tells_nothing_apart(model: Classifier, train: Examples, device: torch.device
     return bool((named == named[0]).all()) and not bool((labels == labels[0]).all())
 
 
-def sealed_folder(entry: Entry) -> Path:
-    """Return the folder that holds exactly the model an entry was measured on.
+def sealed_folder(entry: Entry, beside: Path) -> Path:
+    """Return the folder that holds exactly the model an entry was measured on: published beside it, or in the cache.
+
+    Args:
+        entry: measured here or elsewhere.
+        beside: the folder that the entry is in.
 
     Raises:
         MissingError: it could not be saved then, or this machine does not have it.
     """
     if entry.sealed is None:
         raise MissingError(f"The model of {entry.name} could not be saved; only its recipe can make it again.")
-    for folder in sorted((cache_dir() / "compressed").glob("*")):
+    for folder in (published_model(entry, beside), *sorted((cache_dir() / "compressed").glob("*"))):
         with suppress(ValueError, KeyError, OSError):  # a damaged one is not the one
             if is_sealed(folder) and digest_of(folder) == entry.sealed:
                 return folder
     raise MissingError(
         f"The model of {entry.name} is not in {cache_dir() / 'compressed'}; make it again: {entry.command}."
     )
+
+
+def published_model(entry: Entry, beside: Path) -> Path:
+    """Return where the model of an entry is published, if it is."""
+    return beside / f"{entry.name}{MODEL}"
 
 
 def own_code(model: ModelSpec) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """The model behind an entry, in each form, and what is said where it cannot be had."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from factories import make_entry
@@ -19,7 +21,7 @@ from bench.recipe import Ingredients, Meter
 from bench.threat_model import ThreatModel, parse_eps
 
 SHAPE = (1, 8, 8)
-CPU = torch.device("cpu")
+CPU, HERE = torch.device("cpu"), Path()
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def logits(model) -> torch.Tensor:
 
 def test_a_folder_is_a_model_by_name(entry):
     made, twin = entry(4)
-    path = export(made, "safetensors")
+    path = export(made, "safetensors", HERE)
     task = Task(dataset="digits", image_shape=SHAPE, n_classes=10, norm="Linf")
 
     def unused(*args):
@@ -78,20 +80,20 @@ def test_a_folder_is_a_model_by_name(entry):
 @pytest.mark.parametrize("bits", [8, 32])
 def test_the_onnx_file_is_the_one_that_is_judged(entry, bits):
     made, twin = entry(bits)
-    path = export(made, "onnx")
+    path = export(made, "onnx", HERE)
     assert path.suffix == ".onnx"
     assert torch.allclose(logits(OnnxClassifier(path.read_bytes())), logits(twin), atol=1e-3)
 
 
 def test_bits_without_kernels_have_no_onnx_file(entry):
     with pytest.raises(UsageError, match=r"has no ONNX form .*choose --format safetensors or torch-export"):
-        export(entry(4)[0], "onnx")
+        export(entry(4)[0], "onnx", HERE)
 
 
 @pytest.mark.parametrize("bits", [4, 8, 32])
 def test_a_torch_program_gives_the_same_logits(entry, bits, tmp_path):
     made, twin = entry(bits)
-    path = export(made, "torch-export", tmp_path / "sub" / "net.pt2")
+    path = export(made, "torch-export", HERE, tmp_path / "sub" / "net.pt2")
     program = torch.export.load(path).module()
     assert torch.allclose(logits(program), logits(twin), atol=1e-6)
 
@@ -100,19 +102,32 @@ def test_nothing_is_overwritten(entry, tmp_path):
     made, _ = entry(8)
     (tmp_path / "taken").mkdir()
     with pytest.raises(UsageError, match="is there already; choose another place with --to"):
-        export(made, "safetensors", tmp_path / "taken")
+        export(made, "safetensors", HERE, tmp_path / "taken")
 
 
 def test_an_unknown_form_is_answered_with_the_known_ones(entry):
     with pytest.raises(UsageError, match=r"no format 'onx'\. Did you mean 'onnx'"):
-        export(entry(8)[0], "onx")
+        export(entry(8)[0], "onx", HERE)
 
 
 def test_a_model_that_is_not_here_can_be_made_again(entry):
     made, _ = entry(8)
     away = made.model_copy(update={"sealed": "0" * 64})
     with pytest.raises(MissingError, match=r"make it again: bench evaluate --recipe quant8 --track made-up-v1\."):
-        export(away, "safetensors")
+        export(away, "safetensors", HERE)
     with pytest.raises(MissingError, match="could not be saved"):
-        export(made.model_copy(update={"sealed": None}), "safetensors")
-    assert bench.prepare.sealed_folder(made).name == "w8"
+        export(made.model_copy(update={"sealed": None}), "safetensors", HERE)
+    assert bench.prepare.sealed_folder(made, HERE).name == "w8"
+
+
+def test_a_model_beside_its_entry_needs_no_cache(entry, tmp_path, monkeypatch):
+    made, twin = entry(8)
+    published = tmp_path / "board" / f"{made.name}.model"
+    export(made, "safetensors", HERE, published)
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "another"))
+    assert bench.prepare.sealed_folder(made, published.parent) == published
+    again = export(made, "safetensors", published.parent, tmp_path / "again")
+    assert torch.equal(logits(unseal(again, CPU).network), logits(twin))
+    other = made.model_copy(update={"sealed": "0" * 64})
+    with pytest.raises(MissingError, match="make it again"):
+        export(other, "onnx", published.parent)

@@ -16,7 +16,7 @@ from bench.entry import Entry
 from bench.errors import MissingError, UsageError
 from bench.load.datasets import load_dataset
 from bench.model import Subject
-from bench.prepare import sealed_folder
+from bench.prepare import published_model, sealed_folder
 from bench.stages import deployed_threads, stand_trial
 from bench.tensor_float import forbid_tensor_float
 
@@ -38,22 +38,25 @@ class Retrial:
     dataset: Dataset
 
 
-def find_model(entry: Entry, folder: Path | None, device: torch.device) -> Sealed:
-    """Load the sealed model from a folder, or from the cache when None is given.
+def find_model(entry: Entry, folder: Path | None, beside: Path, device: torch.device) -> Sealed:
+    """Load the sealed model from a folder; when None is given, from beside the entry, else from the cache.
 
     Raises:
         MissingError: it is not there.
         UsageError: it is damaged.
     """
+    published = published_model(entry, beside)
+    if folder is None and published.is_dir():
+        folder = published  # and of no other: what is published has to be what was measured
     if folder is None and entry.sealed is not None:
         try:
-            folder = sealed_folder(entry)
+            folder = sealed_folder(entry, beside)
         except MissingError as error:
             raise MissingError(
-                f"The model of {entry.name} is not in the cache: make it with {entry.command} --board AGAIN, or name "
-                "a folder that bench export wrote, --model FOLDER."
+                f"The model of {entry.name} is neither beside it nor in the cache: make it with {entry.command} "
+                "--board AGAIN, or name a folder that bench export wrote, --model FOLDER."
             ) from error
-    return unseal(folder or sealed_folder(entry), device)
+    return unseal(folder or sealed_folder(entry, beside), device)
 
 
 def same_model(entry: Entry, sealed: Sealed) -> Sealed:

@@ -43,7 +43,8 @@ class Inquiry:
     """How to verify.
 
     Attributes:
-        model: folder of the sealed model; None for the cache.
+        model: folder of the sealed model; None for the one beside the entry, or in the cache.
+        beside: the folder that the entry is in.
         evidence: folder of the adversarial images.
         sample: surviving images to attack again, at most.
         seed: of choosing and attacking them.
@@ -53,6 +54,7 @@ class Inquiry:
     """
 
     model: Path | None
+    beside: Path
     evidence: Path
     sample: int
     seed: int
@@ -86,7 +88,7 @@ def verify(entry: Entry, inquiry: Inquiry, report: Report) -> Outcome:
     """
     device = pick_device(inquiry.device)
     report(Event(stage="load", note=entry.name))
-    sealed = find_model(entry, inquiry.model, device)
+    sealed = find_model(entry, inquiry.model, inquiry.beside, device)
     findings = [_record(entry), _model(entry, sealed)]
     sampled, fallen, trial = Proportion(count=0, total=0), dict[int, Tensor](), None
     if findings[-1].holds:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bench.leaderboard import Row
 
 Name = Annotated[str, typer.Argument(metavar="ENTRY", help="An entry: its name or its file.")]
-Model = Annotated[Path | None, typer.Option(help="Folder of its model (bench export); else from the cache.")]
+Model = Annotated[Path | None, typer.Option(help="Folder of its model; else the one beside it, or in the cache.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
 
 
@@ -54,7 +54,7 @@ def verify(
     if evidence is not None and not evidence.is_dir():
         raise MissingError(f"There is no folder {evidence}.")
     inquiry = Inquiry(
-        model=model, evidence=evidence or path.parent, sample=sample, full=full, device=device, trust=trust,
+        model=model, beside=path.parent, evidence=evidence or path.parent, sample=sample, full=full, device=device, trust=trust,
         seed=secrets.randbelow(2**31) if seed is None else seed,
     )  # fmt: skip
     try:
@@ -137,7 +137,7 @@ def challenge(
         raise MissingError(f"There is no file {images}.")
     examples = load_dataset(entry.track.dataset).test.first(len(entry.verdicts.letters))
     submitted = read_images(images, examples, entry.track.threat)
-    sealed = same_model(entry, find_model(entry, model, where))
+    sealed = same_model(entry, find_model(entry, model, path.parent, where))
     trial = stand_again(entry, sealed, where).trial
     judged = judge_challenge(trial, entry.verdicts.letters, submitted)
     after = entry

@@ -1,6 +1,7 @@
 """An honest entry is verified, and each way of cheating is found."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -142,6 +143,16 @@ def test_fallen_images_called_robust_without_evidence_fall_in_the_sample(run, pl
     after = load_entry(path)
     assert (after.status, after.unchallenged) == ("measured", before.verdicts)
     assert after.verdicts.robust.count == before.verdicts.robust.count - fell
+
+
+def test_a_model_beside_its_entry_is_the_one_that_is_asked(run, place, honest, world, parent):
+    path = place(honest)
+    published = path.with_name(f"{NAME}.model")
+    shutil.copytree(world["root"] / "model", published)
+    assert run("verify", NAME, "--sample", "0", model="")[0] == 0
+    seal(parent, SHAPE, {"sparse": False}, published)
+    code, out, err = run("verify", NAME, "--sample", "0", model="")
+    assert (code, "nothing else checked" in out) == (1, True), err
 
 
 def test_other_test_images_under_the_same_name_are_no_retrial(run, place, honest):
