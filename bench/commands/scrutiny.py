@@ -54,8 +54,8 @@ def verify(
     if evidence is not None and not evidence.is_dir():
         raise MissingError(f"There is no folder {evidence}.")
     inquiry = Inquiry(
-        model=model, beside=path.parent, evidence=evidence or path.parent, sample=sample, full=full, device=device, trust=trust,
-        seed=secrets.randbelow(2**31) if seed is None else seed,
+        model=model, beside=path.parent, evidence=evidence or path.parent, sample=sample, full=full, device=device,
+        trust=trust, seed=secrets.randbelow(2**31) if seed is None else seed,
     )  # fmt: skip
     try:
         with watching(console(stderr=True)) as report:
