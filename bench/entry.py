@@ -290,9 +290,9 @@ class Entry(BaseModel):
         # Of somebody's own files the names are known, not where they lie. A recipe with a step of its own is a folder.
         in_file = not is_named(recipe) and (code is None or code.file != f"{recipe}/steps.py")
         track = self.track.name + ".toml" * (self.track.name not in track_names())
-        words = ["bench evaluate", f"--recipe {recipe}" + ".toml" * in_file, f"--track {track}"]
+        words = [f"bench evaluate --recipe {shlex.quote(recipe + '.toml' * in_file)} --track {shlex.quote(track)}"]
         pins = spell(recipe) is None  # a submission may pin another model, and other seeds
-        words += [f"--model {self.model}"] if pins or self.model != self.track.model else []
+        words += [f"--model {shlex.quote(self.model)}"] if pins or self.model != self.track.model else []
         words += [f"--seed {self.seed}"] if pins or self.seed else []
         words += ["--trust"] if code or "python:" in self.model else []
         words += [f"--n-examples {len(self.verdicts.letters)}"] if self.partial else []

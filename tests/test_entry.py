@@ -389,6 +389,13 @@ def test_a_file_that_is_no_entry_is_replaced(tmp_path):
     refuse_another(tmp_path / "mine.json", "mine", (), None)
 
 
+def test_the_command_can_be_pasted_whatever_the_file_is_called():
+    entry = make_entry("my recipe", model="checkpoint:my net.pt@bench:conv8")
+    words = shlex.split(entry.command)
+    assert words[words.index("--recipe") + 1] == "my recipe.toml"
+    assert words[words.index("--model") + 1] == "checkpoint:my net.pt@bench:conv8"
+
+
 def test_a_network_from_somebodys_own_file_is_not_ranked_and_needs_trust():
     """Its code runs where the judge does, and could change it."""
     entry = make_entry("quant8", model="python:net.py:make")
