@@ -172,7 +172,7 @@ def _ranks(entry: Entry, path: Path, board: Path) -> str:
     now = load_entries(board, entry.track.name, skip=lambda sentence: complain("skipped", sentence, style="yellow"))
     before = [entry if one.name == entry.name else one for one in now]
     old, new = (_rank_of(entry, rank(entries)) for entries in (before, now))
-    return "" if old is None or new is None else f", rank {new} instead of {old}"
+    return "" if old == new or old is None or new is None else f", rank {new} instead of {old}"
 
 
 def _rank_of(entry: Entry, rows: list[Row]) -> int | None:

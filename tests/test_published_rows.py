@@ -1,0 +1,42 @@
+"""The rows that come with their models and images: both are what the entries say, and one is judged again."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.audit.verify import Inquiry, verify
+from bench.compress.sealed import digest_of
+from bench.entry import load_entry
+from bench.prepare import published_model
+from bench.progress import silent
+from bench.run.evidence import digest_of_file
+
+BOARD = Path(__file__).parents[1] / "leaderboard" / "digits-linf-v1"
+ROWS = sorted(BOARD.glob("*.json"))
+
+
+@pytest.mark.parametrize("path", ROWS, ids=lambda path: path.stem)
+def test_model_and_images_are_those_of_the_entry(path):
+    entry = load_entry(path)
+    assert digest_of(published_model(entry, BOARD)) == entry.sealed
+    for evidence in (entry.evidence, *(challenge.evidence for challenge in entry.challenges)):
+        assert digest_of_file(BOARD / evidence.file) == evidence.digest
+
+
+def test_nothing_lies_there_that_is_of_no_row():
+    known = {path.stem for path in ROWS}
+    assert {path.name.partition(".")[0] for path in BOARD.iterdir()} == known
+
+
+def test_a_row_holds_on_this_machine(monkeypatch, tmp_path):
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path))
+    entry = load_entry(BOARD / "bench-digits-cnn--quant8-advft.json")
+    inquiry = Inquiry(model=None, beside=BOARD, evidence=BOARD, sample=4, seed=0, device="cpu")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        outcome = verify(entry, inquiry, silent)
+    finally:
+        torch.set_num_threads(threads)
+    assert all(finding.holds for finding in outcome.findings), outcome.findings
