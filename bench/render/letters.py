@@ -12,7 +12,10 @@ from bench.verdicts import LETTERS, MISCLASSIFIED, STANDING, Verdicts
 
 _ROBUST, _WRONG = "#5fb36a", "#767676"
 # From the attack that strikes first to the one that strikes last: what falls late almost stood.
-_ATTACKS = ("#d7575f", "#e08e4f", "#e6b450", "#efe08f", "#c490d1", "#8f9fe8", "#6fb7d6", "#7fd0c0")
+_ATTACKS = (
+    *("#d7575f", "#e08e4f", "#e6b450", "#efe08f", "#c490d1", "#8f9fe8", "#6fb7d6", "#7fd0c0"),
+    *("#e3a7bf", "#c9b08f"),  # PGD-20, which comes last, and whoever challenges
+)
 
 
 @dataclass(frozen=True, kw_only=True)
