@@ -248,9 +248,8 @@ def _unlike(first: Contender, other: Contender) -> tuple[str, ...]:
 
 
 def _other_images(first: Contender, other: Contender) -> bool:
-    """Two folders may go by one name; older entries do not say what was in theirs."""
-    sets = {row.test_set for row in (first.row, other.row) if isinstance(row, Entry)} - {None}
-    return len(sets) > 1
+    """Whether two entries were measured on different images under one name."""
+    return isinstance(first.row, Entry) and isinstance(other.row, Entry) and not first.row.same_images(other.row)
 
 
 def _more_than_autoattack(first: Contender, other: Contender) -> bool:

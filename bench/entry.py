@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,24 +16,28 @@ from bench.dataset import TEST_SETS
 from bench.efficiency import Efficiency
 from bench.entry_name import entry_name
 from bench.errors import GateError, UsageError
+from bench.faults import is_line
 from bench.files import locked, write_text
 from bench.provenance import Provenance
 from bench.recipe import OwnCode, changed_settings, fingerprint, is_named
 from bench.recipe_words import spell
-from bench.scrutiny import CHALLENGE, Challenge, Evidence, Verification
+from bench.scrutiny import CHALLENGE, VERIFIER, Challenge, Evidence, Verification
 from bench.submission import Claim
 from bench.track import Track, track_names
 from bench.verdicts import LETTERS, LOW_PRECISION, STANDING, TENSOR_FLOAT, Proportion, Verdicts
 
 FINETUNE, UNTUNED = "finetune-", "none"
-_CONTROL = re.compile(rb"\\u00(?:[01]|7f|[89])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]", re.IGNORECASE)
-"""In the text of a JSON file, where the bench writes none: escaped ones, and bare ones."""
+_UNPRINTABLE = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
+"""Control characters that JSON allows as they are."""
 Status = Literal["measured", "verified", "self-reported"]
 Standing = Literal["ranked", "partial", "alarmed", "self-reported"]
 
 
 class RecipeRecord(BaseModel):
-    """The recipe as it ran, every setting spelled out; and the file that its own steps came from, if it has any."""
+    """The recipe as it ran, every setting spelled out; the file that its own steps came from; and its own TOML file.
+
+    Both are None where there is none; that of a recipe in `submissions` is not named.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
@@ -41,6 +45,7 @@ class RecipeRecord(BaseModel):
     steps: tuple[dict[str, Any], ...]
     fingerprint: str
     own_code: OwnCode | None = None
+    file: str | None = None
 
     @property
     def compression(self) -> Compression:
@@ -240,13 +245,18 @@ class Entry(BaseModel):
     def unguarded(self) -> bool:
         """Whether somebody's own code ran in the process that attacked and judged, where it could change both."""
         own = self.recipe.own_code
-        foreign_steps = not own.isolated if own else any("/" in step["step"] for step in self.recipe.steps)
-        return foreign_steps or self.own_network
+        owner = Path(own.file).parent.name if own else ""
+        packages = {str(step["step"]).rpartition("/")[0] for step in self.recipe.steps} - {"", owner}
+        return bool(packages) or (own is not None and not own.isolated) or self.own_network
 
     @property
     def other_images(self) -> bool:
         """Whether the data set's name stands for other images than everybody's, or for another order of them."""
         return self.test_set is not None and TEST_SETS.get(self.track.dataset, self.test_set) != self.test_set
+
+    def same_images(self, other: Entry) -> bool:
+        """Whether two entries of one data set may be compared image by image; older ones do not say."""
+        return self.test_set == other.test_set or None in (self.test_set, other.test_set)
 
     @property
     def own_network(self) -> bool:
@@ -287,10 +297,9 @@ class Entry(BaseModel):
     def command(self) -> str:
         """The command that measures it again."""
         recipe, code = self.recipe.name.partition("+")[0], self.recipe.own_code
-        # Of somebody's own files the names are known, not where they lie. A recipe with a step of its own is a folder.
-        in_file = not is_named(recipe) and (code is None or code.file != f"{recipe}/steps.py")
+        # Of somebody's own files the names are known, not where they lie.
         track = self.track.name + ".toml" * (self.track.name not in track_names())
-        words = [f"bench evaluate --recipe {shlex.quote(recipe + '.toml' * in_file)} --track {shlex.quote(track)}"]
+        words = [f"bench evaluate --recipe {shlex.quote(self.recipe.file or recipe)} --track {shlex.quote(track)}"]
         pins = spell(recipe) is None  # a submission may pin another model, and other seeds
         words += [f"--model {shlex.quote(self.model)}"] if pins or self.model != self.track.model else []
         words += [f"--seed {self.seed}"] if pins or self.seed else []
@@ -324,7 +333,7 @@ class Entry(BaseModel):
             GateError: a challenge stands in the entry that would be replaced: a new measurement does not undo it.
         """
         with locked(board):
-            refuse_to_forget(self.path(board), self.challenges)
+            refuse_to_forget(self.path(board), self)
             self.write(self.path(board))
 
     def write(self, path: Path) -> None:
@@ -337,12 +346,23 @@ class Entry(BaseModel):
         return Entry(**{name: getattr(self, name) for name in Entry.model_fields} | fields)
 
 
-def refuse_to_forget(path: Path, challenges: tuple[Challenge, ...] = ()) -> None:
-    """Raise GateError where an entry stands that somebody challenged, and what is to replace it does not say so."""
-    old = _standing(path)
-    if old is not None and len(old.challenges) > len(challenges):
+def refuse_to_forget(path: Path, new: Entry | None = None) -> None:
+    """Raise GateError where an entry stands that was challenged, and what is to replace it does not say so.
+
+    What `bench verify` found concerns that very model, and no other one that the recipe makes.
+
+    Args:
+        path: of the entry that stands there, if one does.
+        new: what is to replace it; None where that is not known yet.
+    """
+    if (old := _standing(path)) is None:
+        return
+    lost = old.challenges[len(new.challenges) if new else 0 :]
+    if new is None or new.sealed != old.sealed:
+        lost = tuple(one for one in lost if one.by != VERIFIER)
+    if lost:
         raise GateError(
-            f"{path} was challenged by {', '.join(one.by for one in old.challenges)}, which a new measurement would "
+            f"{path} was challenged by {', '.join(one.by for one in lost)}, which a new measurement would "
             "erase: move it and its images away to measure again, and have the new entry challenged with them."
         )
 
@@ -377,13 +397,23 @@ def load_entry(path: Path) -> Entry:
     try:
         with path.open("rb", buffering=0) as file:  # a board has thousands: half the time of read_bytes
             text = file.read()
-        if _CONTROL.search(text):
-            raise UsageError(f"{path} holds control characters, which may write anything to a terminal: remove it.")
-        return Entry.model_validate_json(text)
+        entry = Entry.model_validate_json(text)
     except OSError as error:
         raise UsageError(f"Cannot read the entry {path}: {error}.") from error
     except ValidationError as error:
         raise UsageError(_complaint(path, error)) from error
+    # The bench's own entries have neither, so that few are looked through.
+    if (b"\\" in text or _UNPRINTABLE.search(text)) and not all(map(is_line, _strings(json.loads(text)))):
+        raise UsageError(f"{path} holds control characters, which may write anything to a terminal: remove it.")
+    return entry
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for part in (*value, *value.values()) if isinstance(value, dict) else value:
+            yield from _strings(part)
 
 
 def _complaint(path: Path, error: ValidationError) -> str:

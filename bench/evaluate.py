@@ -19,7 +19,7 @@ from bench.model import Subject
 from bench.parent import load_parent
 from bench.pgd20 import after_pgd20, beats_the_suite, pgd20
 from bench.plugins import packages_of
-from bench.prepare import prepare
+from bench.prepare import MODEL, prepare, publish
 from bench.progress import Event, Report
 from bench.provenance import here
 from bench.request import Request
@@ -76,17 +76,20 @@ def _evaluate(request: Request, board: Path, report: Report) -> tuple[Entry, Fil
     """Take one request down the line."""
     track, device, clock = request.track, pick_device(request.device), Clock()
     forbid_tensor_float()
-    place = board / track.name / f"{request.name}.json"
-    refuse_another(place, request.recipe.name, request.recipe.declared(), request.recipe.own_code)
-    refuse_to_forget(place)
-    n_examples, engine = request.images, new_engine(request.engine, batch_size=request.batch_size, device=device)
+    declared, engine = (
+        request.recipe.declared(),
+        new_engine(request.engine, batch_size=request.batch_size, device=device),
+    )
 
     with clock.stage("load"):
         report(Event(stage="load", note=f"{request.model} on {track.dataset}"))
         dataset = load_dataset(track.dataset)
         if TEST_SETS.get(dataset.name, dataset.test.digest) != dataset.test.digest:
             report(Event(stage="load", note=f"other test images than everybody's {dataset.name}: not to be ranked"))
-        examples = dataset.test.first(n_examples)
+        examples = dataset.test.first(request.images)
+        place = board / track.name / f"{dataclasses.replace(request, n_examples=len(examples)).name}.json"
+        refuse_another(place, request.recipe.name, declared, request.recipe.own_code)
+        refuse_to_forget(place)
         if len(dataset.test) < track.n_examples:
             short = f"{len(dataset.test):,} test images, and {track.name} asks for {track.n_examples:,}: a partial row"
             report(Event(stage="load", note=short))
@@ -115,7 +118,10 @@ def _evaluate(request: Request, board: Path, report: Report) -> tuple[Entry, Fil
         )
         journal = open_journal(request, trial, artefact, made.digest)
         clock.seconds["attack"] = journal.spent
-        album = FileAlbum(journal.images) if request.keep else None
+        # A row that was published with its model and images is published with the new ones.
+        published = place.with_name(f"{place.stem}{MODEL}")
+        keep = request.keep or (place.parent if published.is_dir() else None)
+        album = FileAlbum(journal.images) if keep else None
         trial = dataclasses.replace(trial, album=album)
         outcome = attack(trial, track.suite, journal=journal, report=report)
         report(Event(stage="pgd-20, alarms"))
@@ -158,9 +164,11 @@ def _evaluate(request: Request, board: Path, report: Report) -> tuple[Entry, Fil
     )
     with locked(board):
         # Another's entry may have come meanwhile, or a challenge, whose row keeps its images, too.
-        refuse_another(entry.path(board), entry.recipe.name, entry.recipe.steps, entry.recipe.own_code)
-        refuse_to_forget(entry.path(board))
-        if album is not None and request.keep is not None:
-            entry = entry.changed(evidence=keep_evidence(entry, album, examples, request.keep))
+        refuse_another(place, entry.recipe.name, entry.recipe.steps, entry.recipe.own_code)
+        refuse_to_forget(place, entry)
+        if album is not None and keep is not None:
+            entry = entry.changed(evidence=keep_evidence(entry, album, examples, keep))
+        if published.is_dir():
+            publish(entry, published)
         entry.save(board)
     return entry, journal

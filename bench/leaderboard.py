@@ -216,6 +216,12 @@ def rank(entries: Sequence[Entry], *, cost: Cost = "bops", by_seed: bool = False
     entries = sorted(entries, key=_order)
     groups = _groups(entries, by_seed=by_seed)
     eligible = [median.ranked for median, _ in groups]
+    test_sets = Counter(median.test_set for median, _ in groups if median.ranked and median.test_set)
+    if len(test_sets) > 1:  # of a set that is not public: the test is about the same images, so the others stand aside
+        ((most, _),) = test_sets.most_common(1)
+        eligible = [
+            flag and median.test_set in (None, most) for (median, _), flag in zip(groups, eligible, strict=True)
+        ]
     ranked = [median for (median, _), flag in zip(groups, eligible, strict=True) if flag]
     masks = [Mask.of(entry.verdicts.letters) for entry in ranked]
     places = iter(ranks(masks, len(ranked[0].verdicts.letters)) if ranked else [])
@@ -295,7 +301,7 @@ def _parent_of(entry: Entry, parents: Parents) -> Entry | None:
 
 def _delta(entry: Entry, parent: Entry | None) -> float | None:
     """Compare with the untouched parent on the images both were asked about."""
-    if entry.recipe.name == UNTOUCHED or parent is None:
+    if entry.recipe.name == UNTOUCHED or parent is None or not entry.same_images(parent):
         return None
     n = min(len(entry.verdicts.letters), len(parent.verdicts.letters))
     ours, theirs = (one.verdicts.letters.count(STANDING, 0, n) for one in (entry, parent))

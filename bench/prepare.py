@@ -231,6 +231,13 @@ def published_model(entry: Entry, beside: Path) -> Path:
     return beside / f"{entry.name}{MODEL}"
 
 
+def publish(entry: Entry, place: Path) -> None:
+    """Put the model of an entry, which was just made, where another one was published; remove that."""
+    shutil.rmtree(place)
+    if entry.sealed is not None:
+        shutil.copytree(sealed_folder(entry, place.parent), place)
+
+
 def own_code(model: ModelSpec) -> tuple[str, ...]:
     """Return the source of a `python:` model: its forward pass may change while its weights stay."""
     files = [part.partition(".py:")[0] + ".py" for part in f"{model}".split("python:")[1:]]

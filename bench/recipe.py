@@ -135,6 +135,7 @@ class Recipe:
         steps: one table per step, each with its `step` key and the settings the author wrote.
         own_code: where steps called `NAME/…` come from; None where the recipe has none.
         folder: the submission's; "" for other recipes, and for one whose settings were changed on the command line.
+        file: the name of the TOML file that it is, or of its folder; None where its name alone is enough.
         model: the parent it was made for; "" for the track's.
         track: the track it was made for; "" for any.
         seeds: under which it is measured, unless the user names one; none for the usual one.
@@ -145,6 +146,7 @@ class Recipe:
     steps: tuple[dict[str, Any], ...]
     own_code: OwnCode | None = None
     folder: str = ""
+    file: str | None = None
     model: str = ""
     track: str = ""
     seeds: tuple[int, ...] = ()
@@ -264,7 +266,8 @@ def _load(name: str, submissions: Path, heirs: tuple[str, ...]) -> Recipe:
             raise UsageError(f"There is a recipe called {path.stem} already; give {path} a name of its own.")
         if (file := path.resolve().as_posix()) in heirs:
             raise UsageError(f"Recipe {path.stem}: it extends itself, by way of {path}.")
-        return _read(read_toml(path), path.stem, submissions, None, (*heirs, file))
+        read = _read(read_toml(path), path.stem, submissions, None, (*heirs, file))
+        return dataclasses.replace(read, file=path.name)
     if (spelt := spell(name)) is not None:
         summary, steps = spelt
         return Recipe(name=name, summary=summary, steps=tuple(steps))
@@ -272,7 +275,8 @@ def _load(name: str, submissions: Path, heirs: tuple[str, ...]) -> Recipe:
         if (path / "recipe.toml").is_file() and spell(path.name) is None:
             if is_named(path.name, submissions) and not path.samefile(submissions / path.name):
                 raise UsageError(f"There is a recipe called {path.name} already; give {path} a name of its own.")
-            return _read(read_toml(path / "recipe.toml"), path.name, submissions, path, heirs)
+            read = _read(read_toml(path / "recipe.toml"), path.name, submissions, path, heirs)
+            return read if path == submissions / name else dataclasses.replace(read, file=path.name)
     if "/" in name:
         raise MissingError(f"There is no recipe in {name}: expected a folder with recipe.toml, or a .toml file.")
     hint = did_you_mean(name, listed_names() + submission_names(submissions), see="bench list recipes")

@@ -100,6 +100,9 @@ def _worse(old: Entry, new: Entry) -> Iterable[tuple[str, str]]:
     if old.track.fingerprint != new.track.fingerprint:
         yield "question", f"answers another version of the track: {old.track.fingerprint}, now {new.track.fingerprint}"
         return
+    if not old.same_images(new):
+        yield "question", "has other test images than before"
+        return
     ours, theirs = new.verdicts, old.verdicts
     if len(ours.letters) == len(theirs.letters) and compare(ours.letters, theirs.letters) == "worse":
         p = mcnemar(ours.letters, theirs.letters)

@@ -65,6 +65,10 @@ class Verification(BaseModel):
     provenance: Provenance
 
 
+VERIFIER = "bench verify"
+"""Who challenges an entry with what fell while it was verified."""
+
+
 class Challenge(BaseModel):
     """Somebody's adversarial images that brought down images which the suite had left standing.
 

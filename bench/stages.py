@@ -248,7 +248,9 @@ def recipe_record(recipe: Recipe, made: Prepared) -> RecipeRecord:
     if own is not None:
         own = dataclasses.replace(own, file="/".join(Path(own.file).parts[-2:]), isolated=made.isolated)
     digits = fingerprint(made.steps, own)
-    return RecipeRecord(name=recipe.name, summary=recipe.summary, steps=made.steps, fingerprint=digits, own_code=own)
+    return RecipeRecord(
+        name=recipe.name, summary=recipe.summary, steps=made.steps, fingerprint=digits, own_code=own, file=recipe.file
+    )  # fmt: skip
 
 
 def device_name(device: torch.device) -> str:

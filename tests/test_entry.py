@@ -323,18 +323,21 @@ def test_the_command_of_a_changed_submission_spells_every_setting():
     assert make_entry("quant8").changed(recipe=record).command.endswith(" --set steps.0.weight_bits=8")
 
 
-def test_the_command_names_the_files_of_recipes_and_tracks_that_have_no_other_name(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def from_file(name, file, model="bench:digits-cnn"):
+    made = make_entry(name, model=model)
+    return made.changed(recipe=made.recipe.model_copy(update={"file": file}))
+
+
+def test_the_command_names_the_files_of_recipes_and_tracks_that_have_no_other_name(tmp_path):
     assert "--recipe quant8 --track digits-linf-v1" in make_entry("quant8", track="digits-linf-v1").command
-    assert "--recipe mine.toml --track made-up-v1.toml" in make_entry("mine").command
-    assert "--recipe mine.toml " in make_entry("mine+123456").command
-    for code, word in (("mine", "mine"), ("theirs", "mine.toml")):
-        own_code = OwnCode(file=f"{code}/steps.py", sha256="0" * 64)
-        made = make_entry("mine")
-        record = made.recipe.model_copy(update={"own_code": own_code})
-        assert f"--recipe {word} " in made.model_copy(update={"recipe": record}).command
-    write_submission(tmp_path / "submissions", name="mine")
+    assert "--recipe mine.toml --track made-up-v1.toml" in from_file("mine", "mine.toml").command
+    assert "--recipe mine.toml " in from_file("mine+123456", "mine.toml").command
     assert "--recipe mine " in make_entry("mine").command
+    (tmp_path / "mine.toml").write_text('summary = "S"\nextends = "quant8"\n')
+    mine = load_recipe(str(tmp_path / "mine.toml"))
+    assert (mine.file, override(mine, ["steps.0.weight_bits=4"]).file) == ("mine.toml", "mine.toml")
+    write_submission(tmp_path / "submissions", name="ours")
+    assert load_recipe("ours", submissions=tmp_path / "submissions").file is None
 
 
 def quantised(name, steps=("quantize",), own_code=None, **settings):
@@ -390,7 +393,7 @@ def test_a_file_that_is_no_entry_is_replaced(tmp_path):
 
 
 def test_the_command_can_be_pasted_whatever_the_file_is_called():
-    entry = make_entry("my recipe", model="checkpoint:my net.pt@bench:conv8")
+    entry = from_file("my recipe", "my recipe.toml", model="checkpoint:my net.pt@bench:conv8")
     words = shlex.split(entry.command)
     assert words[words.index("--recipe") + 1] == "my recipe.toml"
     assert words[words.index("--model") + 1] == "checkpoint:my net.pt@bench:conv8"
@@ -422,14 +425,14 @@ def test_more_images_cannot_stand_pgd20_than_were_attacked(count, total):
         entry.changed(pgd20=Proportion(count=count, total=total))
 
 
-@pytest.mark.parametrize("written", [r"\u001b[31m", "\x1b[31m", r"\u009b31m", "\x9b31m", "\x7f"])
+@pytest.mark.parametrize("written", [r"\u001b[31m", r"\r", r"\b", r"\u009b31m", "\x9b31m", "\x7f"])
 def test_an_entry_that_would_write_to_the_terminal_does_not_load(tmp_path, written):
     entry = make_entry("quant8")
     entry.write(tmp_path / "mine.json")
     assert load_entry(tmp_path / "mine.json") == entry
     text = (tmp_path / "mine.json").read_text()
     (tmp_path / "mine.json").write_text(text.replace(f'"{entry.recipe.summary}"', f'"{written} red"'))
-    with pytest.raises(UsageError, match="holds control characters"):
+    with pytest.raises(UsageError, match="control characters"):
         load_entry(tmp_path / "mine.json")
 
 
@@ -438,3 +441,14 @@ def test_a_packages_steps_are_not_ranked_either():
     record = RecipeRecord(name="mine", summary="", steps=steps, fingerprint=fingerprint(steps))
     assert make_entry("quant8").ranked
     assert make_entry("quant8").changed(recipe=record).standing == "alarmed"
+    # Nor beside an own step that ran apart: whoever names the recipe imports the package.
+    steps, code = (
+        ({"step": "ours/prune"}, {"step": "mine/x"}),
+        OwnCode(file="mine/steps.py", sha256="0" * 64, isolated=True),
+    )
+    both = RecipeRecord(name="mine", summary="", steps=steps, fingerprint=fingerprint(steps, code), own_code=code)
+    assert make_entry("quant8").changed(recipe=both).standing == "alarmed"
+    alone = RecipeRecord(
+        name="mine", summary="", steps=steps[1:], fingerprint=fingerprint(steps[1:], code), own_code=code
+    )
+    assert make_entry("quant8").changed(recipe=alone).standing == "ranked"

@@ -14,6 +14,7 @@ from bench.attack.driver import BenchEngine
 from bench.attack.engines import ENGINES
 from bench.attack.suites import Budget
 from bench.compress.export import deploy
+from bench.compress.sealed import digest_of
 from bench.dataset import TEST_SETS
 from bench.entry import RecipeRecord, load_entry
 from bench.errors import MissingError, UsageError
@@ -21,6 +22,7 @@ from bench.evaluate import evaluate, evaluate_each
 from bench.load.architectures import SCHEDULES
 from bench.measure.latency import measure_latency
 from bench.model import ModelSpec
+from bench.prepare import published_model
 from bench.progress import silent
 from bench.recipe import fingerprint, load_recipe, override
 from bench.request import Request
@@ -127,6 +129,16 @@ def test_fewer_images_make_a_partial_entry(entry):
     assert len(entry.verdicts.letters) == sum(entry.verdicts.counts.values()) == IMAGES
     assert set(entry.verdicts.letters) <= {".", "x", *LETTERS[:8]}
     assert entry.verdicts.attacks == FACED
+
+
+def test_a_published_row_is_published_with_what_is_made_anew(entry, cache, tmp_path, untimed):
+    first = evaluate(request(), tmp_path, silent)
+    published = published_model(first, first.path(tmp_path).parent)
+    published.mkdir()
+    (published / "model.safetensors").write_bytes(b"another")
+    found = evaluate(request(), tmp_path, silent)
+    assert (first.evidence, digest_of(published)) == (None, found.sealed)
+    assert digest_of_file(published.parent / found.evidence.file) == found.evidence.digest
 
 
 def test_the_test_images_are_named(entry):
@@ -252,12 +264,12 @@ def test_an_l2_track_runs_from_end_to_end(cache, tmp_path, untimed):
     assert not found.verdicts.fatal
 
 
-def test_another_recipe_file_of_the_same_name_is_refused_before_anything_is_loaded(entry, cache, tmp_path, monkeypatch):
+def test_another_recipe_file_of_the_same_name_is_refused_before_any_work(entry, cache, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     mine = entry.changed(recipe=entry.recipe.model_copy(update={"name": "mine"}))
     mine.save(tmp_path)
     (tmp_path / "mine.toml").write_text('summary = "Mine"\nextends = "quant4"\n')
-    monkeypatch.setattr(bench.evaluate, "load_dataset", lambda name: pytest.fail("too late"))
+    monkeypatch.setattr(bench.evaluate, "load_parent", lambda *arguments: pytest.fail("too late"))
     with pytest.raises(UsageError, match=r"holds another recipe that is called mine: its steps\.0\.weight_bits is 8, "):
         evaluate(request("mine.toml"), tmp_path, silent)
     assert load_entry(mine.path(tmp_path)) == mine

@@ -306,3 +306,15 @@ def test_seeds_that_are_not_ranked_and_other_models_and_settings_stand_alone():
 def test_each_seed_can_have_a_row_of_its_own():
     entries = [make_entry("quant8", letters(20)), make_entry("quant8", letters(19), seed=1)]
     assert [(row.entry.seed, row.rank) for row in rank(entries, by_seed=True)] == [(0, 1), (1, 1)]
+
+
+def test_rows_on_other_images_than_most_stand_aside():
+    rows = [make_entry("a", "..a."), make_entry("b", "...."), make_entry("c", "....")]
+    track = rows[0].track.model_copy(update={"dataset": "ours"})
+    rows = [row.changed(track=track, test_set=name * 64) for row, name in zip(rows, "xxy", strict=True)]
+    assert [row.rank for row in rank([rows[0], rows[1]])] == [1, 1]
+    found = {row.entry.recipe.name: row.rank for row in rank(rows)}
+    assert found == {"a": 1, "b": 1, "c": None}
+    untouched = make_entry("none", "....").changed(track=track, test_set="y" * 64)
+    deltas = {row.entry.recipe.name: row.delta for row in rank([*rows, untouched])}
+    assert (deltas["a"], deltas["c"]) == (None, 0)

@@ -18,8 +18,8 @@ from bench.attack.judge import show
 from bench.dataset import Examples
 from bench.entry import Entry
 from bench.errors import MissingError, UsageError
-from bench.run.evidence import UNREADABLE, Deciding, read_evidence, write_evidence
-from bench.scrutiny import CHALLENGE, Challenge
+from bench.run.evidence import UNREADABLE, Deciding, digest_of_file, read_evidence, write_evidence
+from bench.scrutiny import CHALLENGE, VERIFIER, Challenge
 from bench.threat_model import ThreatModel
 from bench.verdicts import LETTERS, MISCLASSIFIED, STANDING, Verdicts
 
@@ -172,23 +172,33 @@ def concede(entry: Entry, judged: Judged, examples: Examples, path: Path, *, by:
         UsageError: there are no letters left.
         MissingError: the folder cannot be written.
     """
-    verdicts = entry.verdicts
-    if len(verdicts.attacks) == len(LETTERS):
+    verdicts, winners, former = entry.verdicts, dict(judged.winners), entry.challenges
+    attacks, submitted = verdicts.attacks, sum(map(len, judged.fates.values()))
+    if (
+        by == VERIFIER
+        and former
+        and former[-1].by == VERIFIER
+        and (kept := _images_of(former[-1], examples, path, entry))
+    ):
+        # Another verification adds to the letter of the last one: letters are few, and anybody may verify often.
+        former, winners, submitted = former[:-1], kept | winners, former[-1].submitted + submitted
+    elif len(attacks) == len(LETTERS):
         raise UsageError(f"{entry.name} has {len(LETTERS)} attacks, and there are no more letters: measure it again.")
-    letter, name = LETTERS[len(verdicts.attacks)], _attack_name(by, verdicts.attacks)
-    letters = "".join(letter if i in judged.winners else old for i, old in enumerate(verdicts.letters))
-    numbers = sorted(judged.winners)
+    else:
+        attacks = (*attacks, _attack_name(by, attacks))
+    letter, numbers = LETTERS[len(attacks) - 1], sorted(winners)
+    letters = "".join(letter if i in winners else old for i, old in enumerate(verdicts.letters))
     deciding = Deciding(
         numbers=torch.tensor(numbers, dtype=torch.int64),
         letters=letter * len(numbers),
-        images=torch.stack([judged.winners[number] for number in numbers]),
+        images=torch.stack([winners[number] for number in numbers]),
     )
-    file = path.with_name(f"{path.stem}.challenge{len(entry.challenges) + 1}.npz")
+    file = path.with_name(f"{path.stem}.challenge{len(former) + 1}.npz")
     record = Challenge(
-        attack=name,
+        attack=attacks[-1],
         by=by,
         reference=reference,
-        submitted=sum(map(len, judged.fates.values())),
+        submitted=submitted,
         held=len(numbers),
         evidence=write_evidence(file, deciding, examples, entry.track.threat),
         when=datetime.now(UTC).replace(microsecond=0).isoformat(),
@@ -196,9 +206,18 @@ def concede(entry: Entry, judged: Judged, examples: Examples, path: Path, *, by:
     return entry.changed(
         status="measured" if entry.status == "verified" else entry.status,
         verification=None,
-        verdicts=Verdicts.of(attacks=(*verdicts.attacks, name), letters=letters, alarms=verdicts.alarms),
-        challenges=(*entry.challenges, record),
+        verdicts=Verdicts.of(attacks=attacks, letters=letters, alarms=verdicts.alarms),
+        challenges=(*former, record),
     )
+
+
+def _images_of(challenge: Challenge, examples: Examples, path: Path, entry: Entry) -> dict[int, Tensor]:
+    """Return the images of a challenge by number; none where its file is not there, or not the one on record."""
+    file = path.with_name(challenge.evidence.file)
+    if not file.is_file() or digest_of_file(file) != challenge.evidence.digest:
+        return {}
+    kept = read_evidence(file, examples, entry.track.threat)
+    return dict(zip(kept.numbers.tolist(), kept.images, strict=True))
 
 
 def _attack_name(by: str, taken: tuple[str, ...]) -> str:

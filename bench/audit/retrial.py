@@ -46,12 +46,12 @@ def find_model(entry: Entry, folder: Path | None, beside: Path, device: torch.de
         UsageError: it is damaged.
     """
     published = published_model(entry, beside)
-    if folder is None and published.is_dir():
-        folder = published  # and of no other: what is published has to be what was measured
     if folder is None and entry.sealed is not None:
         try:
             folder = sealed_folder(entry, beside)
         except MissingError as error:
+            if published.is_dir():
+                return unseal(published, device)  # which is not the entry's: whoever asks will say so
             raise MissingError(
                 f"The model of {entry.name} is neither beside it nor in the cache: make it with {entry.command} "
                 "--board AGAIN, or name a folder that bench export wrote, --model FOLDER."

@@ -13,6 +13,7 @@ import typer
 from bench.commands.output import Board, Json, complain, console, print_json
 from bench.errors import GateError, InterruptedRunError, MissingError, UsageError
 from bench.faults import is_line
+from bench.scrutiny import VERIFIER
 
 if TYPE_CHECKING:
     from bench.audit.verify import Outcome
@@ -66,7 +67,7 @@ def verify(
     after = entry
     if outcome.verification is not None or outcome.fallen:
         with _unchanged(entry, path, board):
-            after = _conceded(entry, outcome, path, seed=inquiry.seed)
+            after = _conceded(entry, outcome, path)
             if outcome.verification is not None:
                 after = after.changed(status="verified", verification=outcome.verification)
             after.write(path)
@@ -85,14 +86,15 @@ def verify(
                 f"Nothing speaks against {entry.name}, but {sample} of its survivors are too few to call it verified; "
                 f"leave --sample out, or add --full. Its status stays '{status}'."
             )
-        raise GateError(f"{entry.name} does not hold ({', '.join(wrong)}); its status stays '{status}'.")
+        kept = "stays" if status == entry.status else "is now"
+        raise GateError(f"{entry.name} does not hold ({', '.join(wrong)}); its status {kept} '{status}'.")
     if not as_json:
         held, unchecked = outcome.verification.held, outcome.verification.unchecked
         left = f"; not checked: {', '.join(unchecked)}" if unchecked else ""
         typer.echo(f"Verified: {len(held)} checks hold{left}. Wrote {path}")
 
 
-def _conceded(entry: Entry, outcome: Outcome, path: Path, *, seed: int) -> Entry:
+def _conceded(entry: Entry, outcome: Outcome, path: Path) -> Entry:
     """Return the entry with a letter for what fell here, judged once more as any challenger's images are."""
     import torch
 
@@ -105,7 +107,7 @@ def _conceded(entry: Entry, outcome: Outcome, path: Path, *, seed: int) -> Entry
     if not judged.winners:
         return entry
     examples = outcome.trial.examples
-    return concede(entry, judged, examples, path, by="bench verify", reference=f"bench verify --seed {seed}")
+    return concede(entry, judged, examples, path, by=VERIFIER, reference="")
 
 
 def challenge(
@@ -127,8 +129,8 @@ def challenge(
     from bench.render.findings import print_fates
     from bench.stages import pick_device
 
-    if not by.strip() or not is_line(by):
-        raise UsageError(f"Expected a name after --by, in one line, got {by!r}.")
+    if not by.strip() or not is_line(by) or by == VERIFIER:
+        raise UsageError(f"Expected your name after --by, in one line, got {by!r}.")
     if reference and not re.fullmatch(r"https?://\S+", reference):
         raise UsageError(f"Expected a URL after --reference, https://…, got {reference!r}.")
     path, where = entry_file(name, board), pick_device(device)

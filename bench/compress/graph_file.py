@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -48,6 +49,7 @@ def write_graph(network: fx.GraphModule) -> tuple[dict[str, Any], dict[str, Tens
             quantizers[str(node.target)] = describe(network.get_submodule(str(node.target)))
         elif node.op == "call_function":
             entry["target"] = _name(node.target)
+            _refuse_memory(node.target, node.args, node.kwargs)
         if node.op not in ("placeholder", "get_attr"):
             entry["args"] = _encode(list(node.args))
             entry |= {"kwargs": _encode(dict(node.kwargs))} if node.kwargs else {}
@@ -63,8 +65,8 @@ def read_graph(record: dict[str, Any], tensors: dict[str, Tensor], device: torch
     """Return the network that `write_graph` wrote, in eval mode.
 
     Guarantees:
-        Runs no code but ATen operations and the bench's own quantisers; those that touch files, or change a tensor in
-        place, are refused.
+        Runs no code but ATen operations and the bench's own quantisers; those that touch files, or change a tensor
+        that is there, are refused.
 
     Raises:
         UsageError: something else is asked for, or a tensor is missing.
@@ -94,6 +96,8 @@ def read_graph(record: dict[str, Any], tensors: dict[str, Tensor], device: torch
             case "call_function" | "call_module":
                 called = _function(target) if op == "call_function" else target
                 named = {_checked(key): value for key, value in kwargs.items()}
+                if op == "call_function":
+                    _refuse_memory(called, args, named)
                 nodes[name] = graph.create_node(op, called, tuple(args), named, name=name)
             case "output":
                 graph.output(args[0])
@@ -143,6 +147,19 @@ def _computes(schema: Any) -> bool:
     The one ATen operation that touches files takes the name of one.
     """
     return not schema.is_mutable and "filename" not in {argument.name for argument in schema.arguments}
+
+
+def _refuse_memory(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raise UsageError for a norm that takes its statistics from the images it is shown and keeps them.
+
+    It writes them to its buffers, though its schema does not say so.
+    """
+    if not isinstance(function, torch._ops.OpOverload):
+        return
+    given = dict(zip((argument.name for argument in function._schema.arguments), args, strict=False)) | dict(kwargs)
+    learning = any(given.get(flag, False) is not False for flag in ("training", "use_input_stats"))
+    if learning and given.get("running_mean") is not None:
+        raise UsageError(f"'{function}' would keep statistics of the images that it is shown; save it in eval mode.")
 
 
 def _encode(value: Any) -> Any:

@@ -43,7 +43,7 @@ class Study:
         scratch: what training a network took, by its name, relative to adversarial training from scratch with PGD-7.
         variants: entries made with settings that somebody changed, whose cell another stands in.
         others: entries of other recipes: combined, or fine-tuned towards another objective.
-        fatal: entries with a fatal alarm, which count for nothing.
+        left_out: entries that are alarmed, which count for nothing.
         figures: what the paper found with its own attack, by whether its parent was adversarial, and compression.
         levels: every compression the paper tried on this data set, the mildest of each kind first.
     """
@@ -53,7 +53,7 @@ class Study:
     variants: tuple[Entry, ...] = ()
     scratch: Mapping[str, float] = field(default_factory=dict)
     others: tuple[Entry, ...]
-    fatal: tuple[Entry, ...]
+    left_out: tuple[Entry, ...]
     figures: dict[tuple[bool, Compression], Published]
     levels: tuple[Compression, ...]
 
@@ -131,7 +131,7 @@ def study(track: Track, entries: Sequence[Entry], rows: Iterable[Published]) -> 
         cells=cells,
         variants=tuple(variants),
         others=tuple(others),
-        fatal=tuple(entry for entry in entries if entry.standing == "alarmed"),
+        left_out=tuple(entry for entry in entries if entry.standing == "alarmed"),
         # Never at another radius: the paper's 0.1 on [-1, 1] is not 0.1 on [0, 1].
         figures={("adversarial" in row.method, row.compression): row for row in rows if row.eps == track.eps},
         levels=in_order({row.compression for row in rows}),

@@ -69,9 +69,9 @@ How the verdicts come about:
   told yet.
 - A model whose 95 % interval begins below {100 * LEAST:g} % (twice a guess among ten classes) has no robustness to
   lose, and nothing is compared with it.
-- Entries with a fatal alarm count for nothing. Of several entries in one cell, one with the recipe's own settings
-  counts, and of these the one with the most images; what was made with other settings is compared beside it in the
-  second and third claim.
+- Entries whose alarms keep them out of any ranking count for nothing. Of several entries in one cell, one with the
+  recipe's own settings counts, and of these the one with the most images; what was made with other settings is compared
+  beside it in the second and third claim.
 """
 _COARSE = f"bench-{TENSOR_FLOAT}"
 _COARSELY = f"""- The attacks on entries called *({_COARSE})* (`…--{TENSOR_FLOAT}.json`) searched in TensorFloat-32;
@@ -235,8 +235,8 @@ def _figures(study: Study) -> list[str]:
         rows = [[*heads, *(["the paper"] if study.figures else [])]]
         rows += [_row(study, model, compression) for compression in study.rows]
         parts += [f"{about}:", _table(rows, right=(1, 5, 6))]
-    if study.fatal:
-        parts.append(f"Left out for a fatal alarm: {', '.join(map(_link, study.fatal))}.")
+    if study.left_out:
+        parts.append(f"Left out for an alarm: {', '.join(map(_link, study.left_out))}.")
     return parts
 
 

@@ -39,6 +39,9 @@ def test_a_stronger_attack_changes_letters_and_the_new_entry_is_verified(run, pl
     standing = [i for i, letter in enumerate(before.verdicts.letters) if letter == STANDING]
     np.savez(tmp_path / "mine.npz", images=stronger(world, standing).numpy(), indices=np.array(standing))
     url = "https://example.org/pgd"
+    for by, reference in (("", url), ("bench verify", url), ("A\x1b[31m", url), ("A. Nobody", "javascript:alert(1)")):
+        given = ["--by", by, "--reference", reference]
+        assert run("challenge", NAME, str(tmp_path / "mine.npz"), *given)[0] == 2
     code, out, err = run("challenge", NAME, str(tmp_path / "mine.npz"), "--by", "A. Nobody", "--reference", url)
     assert code == 0, err
     after = load_entry(path)

@@ -9,9 +9,11 @@ from scrutinised import NAME, SHAPE, TRACK, N
 
 import bench.audit.verify
 from bench.compress.sealed import seal
-from bench.entry import Entry, load_entry
+from bench.entry import Entry, load_entry, refuse_to_forget
+from bench.errors import GateError
 from bench.run.evidence import read_evidence, write_evidence
-from bench.verdicts import STANDING, Verdicts
+from bench.scrutiny import VERIFIER, Challenge, Evidence
+from bench.verdicts import LETTERS, STANDING, Verdicts
 
 
 def findings(answer) -> dict[str, bool | None]:
@@ -145,7 +147,7 @@ def test_fallen_images_called_robust_without_evidence_fall_in_the_sample(run, pl
     assert after.verdicts.robust.count == before.verdicts.robust.count - fell
 
 
-def test_a_model_beside_its_entry_is_the_one_that_is_asked(run, place, honest, world, parent):
+def test_a_model_beside_its_entry_is_the_one_that_is_asked(run, place, honest, world, parent, monkeypatch, tmp_path):
     path = place(honest)
     published = path.with_name(f"{NAME}.model")
     shutil.copytree(world["root"] / "model", published)
@@ -153,6 +155,10 @@ def test_a_model_beside_its_entry_is_the_one_that_is_asked(run, place, honest, w
     seal(parent, SHAPE, {"sparse": False}, published)
     code, out, err = run("verify", NAME, "--sample", "0", model="")
     assert (code, "nothing else checked" in out) == (1, True), err
+    # After another measurement what is published may be of the former; the cache has the right one.
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path))
+    shutil.copytree(world["root"] / "model", tmp_path / "compressed" / "one")
+    assert run("verify", NAME, "--sample", "0", model="")[0] == 0
 
 
 def test_other_test_images_under_the_same_name_are_no_retrial(run, place, honest):
@@ -160,6 +166,32 @@ def test_other_test_images_under_the_same_name_are_no_retrial(run, place, honest
     code, _, err = run("verify", NAME)
     assert code == 2
     assert "was measured on other test images of digits than those here" in err
+
+
+def test_another_verification_adds_to_the_letter_of_the_last(run, place, honest):
+    entry, _ = honest
+    path = place(honest, verdicts=flipped(entry, "a", STANDING, 6), evidence=None)
+    answers = [run("verify", NAME, "--seed", str(seed), "--sample", "6", "--json") for seed in range(6)]
+    found = load_entry(path)
+    assert sum(json.loads(answer[1])["conceded"] > 0 for answer in answers) >= 2
+    (conceded,) = found.challenges
+    assert conceded.held == sum(json.loads(answer[1])["conceded"] for answer in answers)
+    assert findings(run("verify", NAME, "--sample", "0", "--json"))["adversarial"] is True
+
+
+def test_what_verify_found_goes_with_the_model_that_it_concerns(place, honest):
+    entry, _ = honest
+    path = place(honest, verdicts=flipped(entry, "a", STANDING, 1), evidence=None)
+    old = load_entry(path)
+    images = Evidence(file="x.npz", digest="0" * 64, images=1)
+    conceded = Challenge(attack="challenge:v", by=VERIFIER, submitted=1, held=1, evidence=images, when="now")
+    letters = old.verdicts.letters.replace(STANDING, LETTERS[len(old.verdicts.attacks)], 1)
+    verdicts = Verdicts.of(attacks=(*old.verdicts.attacks, "challenge:v"), letters=letters)
+    old.changed(verdicts=verdicts, challenges=(conceded,)).write(path)
+    refuse_to_forget(path)
+    refuse_to_forget(path, old.changed(sealed="1" * 64))
+    with pytest.raises(GateError, match="was challenged by bench verify"):
+        refuse_to_forget(path, old)
 
 
 def test_an_edited_letter_does_not_load(run, place, honest):

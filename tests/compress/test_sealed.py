@@ -181,6 +181,35 @@ def test_a_network_that_remembers_images_cannot_be_written(conv):
         write_graph(traced)
 
 
+@pytest.mark.parametrize(("training", "fine"), [(True, False), (False, True)])
+def test_a_norm_that_keeps_statistics_of_what_it_is_shown_is_refused_though_its_schema_hides_it(conv, training, fine):
+    traced = trace(conv.twin, SHAPE, CPU)
+    traced.register_buffer("kept_mean", torch.zeros(SHAPE[0]))
+    traced.register_buffer("variance", torch.ones(SHAPE[0]))
+    first = next(node for node in traced.graph.nodes if node.op == "placeholder")
+    with traced.graph.inserting_after(first):
+        variance = traced.graph.get_attr("variance")
+    with traced.graph.inserting_after(variance):
+        mean = traced.graph.get_attr("kept_mean")
+    with traced.graph.inserting_after(mean):
+        statistics = (mean, variance, training, 1.0, 1e-5, False)
+        traced.graph.call_function(torch.ops.aten.batch_norm.default, (first, None, None, *statistics))
+    if fine:
+        record, tensors = write_graph(traced)
+        with pytest.raises(UsageError, match="would keep statistics of the images"):
+            read_graph(flipped(record), tensors, CPU)
+    else:
+        with pytest.raises(UsageError, match="would keep statistics of the images"):
+            write_graph(traced)
+
+
+def flipped(record):
+    """Switch the norm to training."""
+    node = next(node for node in record["nodes"] if {"node": "kept_mean"} in node.get("args", ()))
+    node["args"][5] = True
+    return record
+
+
 def test_what_is_neither_an_operation_nor_a_quantiser_cannot_be_written(conv):
     traced = trace(conv.twin, SHAPE, CPU)
     traced.add_submodule("own", nn.ReLU())

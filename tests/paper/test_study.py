@@ -50,7 +50,7 @@ def test_settings_of_its_own_then_the_most_images_stand_in_a_cell():
     found = grid(tried, second, few, first, fatal)
     assert list(found.cells.values()) == [first]
     assert found.variants == (tried,)
-    assert found.fatal == (fatal,)
+    assert found.left_out == (fatal,)
     assert len(found.missing("bench:conv8")) == 3 * 5 - 1
 
 
