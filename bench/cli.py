@@ -149,7 +149,11 @@ def export(
     from bench.export import export
 
     path = entry_file(name, board)
-    typer.echo(f"Wrote {export(load_entry(path), form, path.parent, to)}")
+    entry = load_entry(path)
+    typer.echo(f"Wrote {export(entry, form, path.parent, to)}")
+    if form == "onnx" and entry.efficiency.artefact == "onnx-int8":
+        note = "open it with session.x64quantprecision = 1: the fastest int8 kernels of ONNX Runtime overflow there."
+        typer.echo(f"On x86 processors without VNNI, {note}")
 
 
 @app.command()

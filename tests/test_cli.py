@@ -624,3 +624,19 @@ def test_an_error_is_one_line_without_traceback_in_a_process_of_its_own():
         "error: There is no recipe, step, track or entry 'quant99'. Did you mean 'quant8'? "
     )
     assert answer.stderr.count("\n") == 1
+
+
+def test_who_exports_an_int8_file_is_told_how_to_open_it(bench, tmp_path):
+    board = Path(__file__).parents[1] / "leaderboard"
+    code, out, _ = bench(
+        "export",
+        "bench-digits-cnn--quant8",
+        "--format",
+        "onnx",
+        "--to",
+        str(tmp_path / "net.onnx"),
+        "--board",
+        str(board),
+    )
+    assert (code, (tmp_path / "net.onnx").is_file()) == (0, True)
+    assert "session.x64quantprecision = 1" in out
