@@ -11,72 +11,26 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from bench.compression import Compression
 from bench.dataset import TEST_SETS
 from bench.efficiency import Efficiency
+from bench.effort import Effort
 from bench.entry_name import entry_name
 from bench.errors import GateError, UsageError
 from bench.faults import is_line
 from bench.files import locked, write_text
 from bench.provenance import Provenance
-from bench.recipe import OwnCode, changed_settings, fingerprint, is_named
+from bench.recipe import OwnCode, changed_settings, is_named
+from bench.recipe_record import RecipeRecord
 from bench.recipe_words import spell
 from bench.scrutiny import CHALLENGE, VERIFIER, Challenge, Evidence, Verification
 from bench.submission import Claim
 from bench.track import Track, track_names
 from bench.verdicts import LETTERS, LOW_PRECISION, STANDING, TENSOR_FLOAT, Proportion, Verdicts
 
-FINETUNE, UNTUNED = "finetune-", "none"
 _UNPRINTABLE = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
 """Control characters that JSON allows as they are."""
 Status = Literal["measured", "verified", "self-reported"]
 Standing = Literal["ranked", "partial", "alarmed", "self-reported"]
-
-
-class RecipeRecord(BaseModel):
-    """The recipe as it ran, every setting spelled out; the file that its own steps came from; and its own TOML file.
-
-    Both are None where there is none; that of a recipe in `submissions` is not named.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str
-    summary: str
-    steps: tuple[dict[str, Any], ...]
-    fingerprint: str
-    own_code: OwnCode | None = None
-    file: str | None = None
-
-    @property
-    def compression(self) -> Compression:
-        """What the steps remove, and how far."""
-        return Compression.of_steps(self.steps)
-
-    @property
-    def finetuning(self) -> str:
-        """How the last step that fine-tunes does it: "clean", "adversarial", "trades"; "none" where none does."""
-        kinds = (str(step["step"]).rpartition("/")[2] for step in self.steps)
-        steps = [kind for kind in kinds if kind.startswith(FINETUNE)]
-        return steps[-1].removeprefix(FINETUNE) if steps else UNTUNED
-
-    def difference(self, steps: Sequence[dict[str, Any]], own_code: OwnCode | None) -> str:
-        """Say in what a recipe is another one, by its settings as far as they are written; "" where it is this one."""
-        asked = json.loads(json.dumps(steps, default=str))
-        here, theirs = (", ".join(step["step"] for step in each) or "none" for each in (self.steps, asked))
-        if here != theirs:
-            return f"its steps are {here}, and this one's {theirs}"
-        for i, (step, other) in enumerate(zip(self.steps, asked, strict=True)):
-            for key, value in other.items():
-                if key not in step or step[key] != value:
-                    return f"its steps.{i}.{key} is {step.get(key)}, and this one's {value}"
-        codes = {code.sha256 if code else None for code in (self.own_code, own_code)}
-        return "the code of its own steps is another" if len(codes) > 1 else ""
-
-    @model_validator(mode="after")
-    def _fingerprint_of_these_steps(self) -> Self:
-        if fingerprint(self.steps, self.own_code) != self.fingerprint:
-            raise ValueError("the fingerprint is not that of the steps: somebody edited one of them")
-        return self
 
 
 class Agreement(BaseModel):
@@ -99,49 +53,6 @@ class Agreement(BaseModel):
     noise: float
     adversarial_n: int | None = None
     adversarial_top1: float | None = None
-
-
-REFERENCE_EPOCHS, REFERENCE_PASSES = 20, 2 * (7 + 1)
-"""Adversarial training from scratch as the paper's baseline does it, with PGD-7 (Madry et al., 2018): for each training
-image and epoch seven passes forward and backward of the attack, and one of the training."""
-
-
-class Effort(BaseModel):
-    """What the row cost to make.
-
-    Attributes:
-        finetune_forward: images that went forward through the model during fine-tuning, its attacks included.
-        finetune_backward: images that went backward.
-        attack_forward: images forward during the attack, through the model or a network that shows the way to it; and
-            what the judge is shown of an attack on such a network.
-        attack_backward: images backward during the attack.
-        seconds: wall time by stage.
-        finetune_seconds: wall time of fine-tuning's epochs; None in older records.
-        finetune_peak_bytes: most memory held while fine-tuning: the device's; on a CPU the whole process's.
-        train_images: images in the training set; None in older records.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    finetune_forward: int
-    finetune_backward: int
-    attack_forward: int
-    attack_backward: int
-    seconds: dict[str, float]
-    finetune_seconds: float | None = None
-    finetune_peak_bytes: int | None = None
-    train_images: int | None = None
-
-    @property
-    def relative_cost(self) -> float | None:
-        """Images forward and backward of fine-tuning, divided by those of adversarial training from scratch.
-
-        Attacks, checks and a teacher's answers count; how the parent was made does not, nor that a pass of a pruned
-        network costs less. None where the size of the training set was not recorded.
-        """
-        if self.train_images is None:
-            return None
-        scratch = REFERENCE_EPOCHS * REFERENCE_PASSES * self.train_images
-        return (self.finetune_forward + self.finetune_backward) / scratch
 
 
 class Entry(BaseModel):

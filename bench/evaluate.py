@@ -12,7 +12,8 @@ from bench.attack.engines import new_engine
 from bench.compress.export import deploy
 from bench.contract import digest_of_weights
 from bench.dataset import TEST_SETS
-from bench.entry import Effort, Entry, refuse_another, refuse_to_forget
+from bench.effort import Effort
+from bench.entry import Entry, refuse_another, refuse_to_forget
 from bench.files import locked
 from bench.load.datasets import load_dataset
 from bench.model import Subject

@@ -22,7 +22,7 @@ from bench.compress.export import Artefact, OnnxClassifier, agreement
 from bench.contract import digest_of_weights
 from bench.dataset import Dataset, Examples
 from bench.efficiency import Efficiency
-from bench.entry import Agreement, Entry, RecipeRecord
+from bench.entry import Agreement, Entry
 from bench.errors import MissingError, UsageError
 from bench.files import cache_dir
 from bench.measure.latency import measure_latency
@@ -33,6 +33,7 @@ from bench.prepare import Prepared, own_code
 from bench.progress import Event, Report
 from bench.provenance import code_digest
 from bench.recipe import Recipe, fingerprint
+from bench.recipe_record import RecipeRecord
 from bench.request import Request
 from bench.run.album import FileAlbum
 from bench.run.evidence import Deciding, write_evidence

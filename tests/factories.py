@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.efficiency import Efficiency, Latency
-from bench.entry import Agreement, Effort, Entry, RecipeRecord
+from bench.effort import Effort
+from bench.entry import Agreement, Entry
 from bench.leaderboard import UNTOUCHED, Row, rank
 from bench.provenance import Provenance
 from bench.recipe import fingerprint
+from bench.recipe_record import RecipeRecord
 from bench.track import Track, load_track, track_names
 from bench.verdicts import AUTOATTACK, LETTERS, Alarm, Verdicts
 

@@ -11,9 +11,11 @@ from pydantic import ValidationError
 from submissions_made_up import write_submission
 
 from bench.dataset import TEST_SETS
-from bench.entry import Effort, Entry, RecipeRecord, load_entry, refuse_another
+from bench.effort import Effort
+from bench.entry import Entry, load_entry, refuse_another
 from bench.errors import GateError, UsageError
 from bench.recipe import OwnCode, fingerprint, load_recipe, override
+from bench.recipe_record import RecipeRecord
 from bench.verdicts import AUTOATTACK, Alarm, Proportion, Verdicts
 
 

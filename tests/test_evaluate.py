@@ -16,7 +16,7 @@ from bench.attack.suites import Budget
 from bench.compress.export import deploy
 from bench.compress.sealed import digest_of
 from bench.dataset import TEST_SETS
-from bench.entry import RecipeRecord, load_entry
+from bench.entry import load_entry
 from bench.errors import MissingError, UsageError
 from bench.evaluate import evaluate, evaluate_each
 from bench.load.architectures import SCHEDULES
@@ -25,6 +25,7 @@ from bench.model import ModelSpec
 from bench.prepare import published_model
 from bench.progress import silent
 from bench.recipe import fingerprint, load_recipe, override
+from bench.recipe_record import RecipeRecord
 from bench.request import Request
 from bench.run.evidence import digest_of_file
 from bench.stages import measure, pick_device

@@ -8,9 +8,9 @@ from factories import make_entry
 from submissions_made_up import write_submission
 
 from bench.attack.engines import ENGINES
-from bench.entry import RecipeRecord
 from bench.errors import MissingError, UsageError
 from bench.recipe import fingerprint, load_recipe, settings
+from bench.recipe_record import RecipeRecord
 from bench.sweep import Result, SweepFile, load_sweep
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"

@@ -45,7 +45,7 @@ def paper(
 
 def _scratch() -> dict[str, float]:
     """Return what training the bench's own networks takes, relative to adversarial training with PGD-7."""
-    from bench.entry import REFERENCE_EPOCHS, REFERENCE_PASSES
+    from bench.effort import REFERENCE_EPOCHS, REFERENCE_PASSES
     from bench.load.architectures import SCHEDULES
 
     reference = REFERENCE_EPOCHS * REFERENCE_PASSES

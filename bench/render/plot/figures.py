@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from itertools import compress
 
 from bench.compression import Compression, Kind
-from bench.entry import UNTUNED, Entry
+from bench.entry import Entry
 from bench.errors import UsageError
 from bench.leaderboard import Row
 from bench.ranking import front
+from bench.recipe_record import UNTUNED
 from bench.registry import did_you_mean
 from bench.render.costs import find_cost
 from bench.render.footnotes import label
