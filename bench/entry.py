@@ -18,8 +18,9 @@ from bench.entry_name import entry_name
 from bench.errors import GateError, UsageError
 from bench.faults import is_line
 from bench.files import locked, write_text
+from bench.own_code import OwnCode
 from bench.provenance import Provenance
-from bench.recipe import OwnCode, changed_settings, is_named
+from bench.recipe import changed_settings, is_named
 from bench.recipe_record import RecipeRecord
 from bench.recipe_words import spell
 from bench.scrutiny import CHALLENGE, VERIFIER, Challenge, Evidence, Verification

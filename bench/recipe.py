@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench.errors import MissingError, UsageError
 from bench.files import read_toml
+from bench.own_code import OwnCode
 from bench.progress import Report
 from bench.recipe_form import SETTING, assign, assignments, read_form, toml_value
 from bench.recipe_words import listed_names, spell, words
@@ -103,26 +104,6 @@ class Step(Protocol):
     def __call__(self, subject: Subject, ingredients: Ingredients) -> Subject:
         """Return a new subject."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class OwnCode:
-    """The file that a submission's own steps come from.
-
-    Attributes:
-        file: "submissions/mine/steps.py"; in an entry "mine/steps.py".
-        sha256: of the file, as it was when the recipe was read; no other content is run in its name.
-        isolated: of an entry: whether attack and measurement ran in a process that had never imported the file.
-    """
-
-    file: str
-    sha256: str
-    isolated: bool = False
-
-    @classmethod
-    def of(cls, file: Path) -> OwnCode:
-        """Name a file and what it holds now."""
-        return cls(file=file.as_posix(), sha256=hashlib.sha256(file.read_bytes()).hexdigest())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,8 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from bench.compression import Compression
-from bench.recipe import OwnCode, fingerprint
+from bench.own_code import OwnCode
+from bench.recipe import fingerprint
 
 FINETUNE, UNTUNED = "finetune-", "none"
 

@@ -14,7 +14,8 @@ from bench.dataset import TEST_SETS
 from bench.effort import Effort
 from bench.entry import Entry, load_entry, refuse_another
 from bench.errors import GateError, UsageError
-from bench.recipe import OwnCode, fingerprint, load_recipe, override
+from bench.own_code import OwnCode
+from bench.recipe import fingerprint, load_recipe, override
 from bench.recipe_record import RecipeRecord
 from bench.verdicts import AUTOATTACK, Alarm, Proportion, Verdicts
 

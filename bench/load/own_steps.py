@@ -13,7 +13,8 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.load.foreign import blaming
-from bench.recipe import STEPS, OwnCode, Recipe
+from bench.own_code import OwnCode
+from bench.recipe import STEPS, Recipe
 
 
 @contextmanager
