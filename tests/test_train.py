@@ -49,7 +49,8 @@ def test_a_parent_can_be_trained_with_pgd_as_papers_do(tmp_path):
 
 def test_the_schedule_of_the_networks_for_a_gpu_reaches_the_training():
     step = parent._step(SCHEDULES["resnet18-adv"])
-    assert (step.optimizer, step.learning_rate, step.crop, step.flip) == ("sgd", 0.1, 4, True)
+    assert (step.optimizer, step.learning_rate, step.batch_size) == ("sgd", 0.2, 256)
+    assert (step.crop, step.flip) == (4, True)
     assert (step.attack_steps, step.step_ratio, step.precision) == (3, 7 / 12, "bf16")
     assert (
         parent._step(Schedule(epochs=1, learning_rate=0.1, batch_size=8, adversarial=True, attack_steps=3)).step_ratio

@@ -1,9 +1,7 @@
-"""Numbers on a grid of few bits, with straight-through gradients (Bengio et al., 2013; Jacob et al., 2018).
+"""Tensors of few bits, as a network computes with them in training and under attack (Jacob et al., 2018).
 
-Every gradient is written out: `torch.clamp` has had gradient 0 *at* its bounds since torch 2.14, and a pixel that is
-exactly 0 or 1 must not lose its gradient, or a network looks robust because the attack is blind.
-
-A step may be learned with the weights (LSQ, Esser et al., 2020); what the input gets as gradient is then the same.
+What is put on which grid; `grid` puts it there. A step may be learned with the weights (LSQ, Esser et al., 2020); what
+the input gets as gradient is then the same.
 """
 
 from __future__ import annotations
@@ -14,48 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.compress.grid import on_grid
 from bench.compress.ranges import MinMax, Observer, affine_grid, weight_scale
 from bench.errors import UsageError
 
 _SMALLEST, _LARGEST = 1e-12, 1e12  # of a learned step
 _MOST_LEVELS = 2**30  # of a bias on its grid, half of what an int32 holds
-
-
-class _Grid(torch.autograd.Function):
-    """The nearest point (k - zero_point) * scale with low <= k <= high; gradient 1 where k needed no clipping.
-
-    The scale's gradient, if it wants one, is LSQ's: how far rounding moved a value inside, and the bound's level
-    outside, times `damping`.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int, damping: float = 1.0
-    ) -> Tensor:
-        if x.dtype in (torch.float16, torch.bfloat16):  # these cannot count to 2^15
-            x = x.float()
-        ratio = torch.div(x, scale)
-        level = ratio.round().add_(zero_point) if ctx.needs_input_grad[1] else ratio.round_().add_(zero_point)
-        inside = None
-        if any(ctx.needs_input_grad):
-            # On a CPU a bool takes three times as long as a number to write and to multiply by.
-            clipped = level.clamp(low, high)
-            inside = clipped.eq(level) if x.is_cuda else clipped.eq_(level)
-        # In place: a new tensor may have other strides where a dimension is 1, and convolutions then round otherwise.
-        steps = level.clamp_(low, high).sub_(zero_point)
-        ctx.damping, ctx.shape = damping, scale.shape
-        # Rounding taken as the identity, steps × scale grows with the scale by this (LSQ, equation 3).
-        slope = None
-        if inside is not None and ctx.needs_input_grad[1]:
-            slope = torch.where(inside.bool(), steps - ratio, steps)
-        ctx.save_for_backward(inside, slope)
-        return steps.mul_(scale)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        inside, slope = ctx.saved_tensors
-        to_scale = None if slope is None else (gradients[0] * slope).sum_to_size(ctx.shape) * ctx.damping
-        return gradients[0] * inside if ctx.needs_input_grad[0] else None, to_scale, None, None, None, None
 
 
 class _Sign(torch.autograd.Function):
@@ -110,7 +72,7 @@ def quantize_weight(weight: Tensor, bits: int, scale: Tensor | None = None) -> T
     scale = (weight_scale(weight, bits) if scale is None else scale).view(-1, *[1] * (weight.dim() - 1))
     if bits == 1:
         return _Sign.apply(weight, scale, damping)  # type: ignore[no-any-return]
-    return _Grid.apply(weight, scale, scale.new_zeros(()), -top, top, damping)  # type: ignore[no-any-return]
+    return on_grid(weight, scale, scale.new_zeros(()), -top, top, damping)
 
 
 def wide_enough(step: Tensor, bias: Tensor, input_step: Tensor) -> Tensor:
@@ -136,7 +98,7 @@ def quantize_activation(x: Tensor, scale: Tensor, zero_point: Tensor, bits: int)
     top = 2**bits - 1
     # LSQ's N: values that share the step, of one image, lest the batch size matter.
     damping = 1.0 / math.sqrt(max(math.prod(x.shape[1:]), 1) * top)
-    return _Grid.apply(x, scale, zero_point, 0, top, damping)  # type: ignore[no-any-return]
+    return on_grid(x, scale, zero_point, 0, top, damping)
 
 
 class ActivationQuantizer(nn.Module):
@@ -289,7 +251,7 @@ class BiasQuantizer(nn.Module):
         """
         scale = self.step(bias, weight, input_scale)
         top = 2**31 - 1
-        return _Grid.apply(bias, scale, scale.new_zeros(()), -top, top)  # type: ignore[no-any-return]
+        return on_grid(bias, scale, scale.new_zeros(()), -top, top)
 
 
 def is_quantized(model: nn.Module) -> bool:
