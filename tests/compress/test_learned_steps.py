@@ -52,6 +52,17 @@ def test_the_input_of_an_activation_gets_the_straight_through_gradient(bits, lea
 
 
 @EACH_BITS
+def test_an_attack_finds_the_same_gradient_without_that_of_the_step(bits):
+    quantizer, found = activation(bits, -1.0, 1.0, learned=True), []
+    x = torch.linspace(-2, 2, 41)
+    for mode in (True, False):
+        quantizer.train(mode).zero_grad()
+        found.append(gradient(quantizer, x))
+        assert (quantizer.scale.grad is not None) == mode
+    assert torch.equal(*found)
+
+
+@EACH_BITS
 @LEARNED
 def test_a_weight_gets_the_straight_through_gradient(bits, learned):
     scale, top = torch.tensor([0.1, 0.3]), 2 ** (bits - 1) - 1
