@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.attack.engine import Trial
 from bench.attack.engines import new_engine
+from bench.budget import check_budget
 from bench.compress.export import deploy
 from bench.contract import digest_of_weights
 from bench.dataset import TEST_SETS
@@ -87,6 +88,7 @@ def _evaluate(request: Request, board: Path, report: Report) -> tuple[Entry, Fil
         dataset = load_dataset(track.dataset)
         if TEST_SETS.get(dataset.name, dataset.test.digest) != dataset.test.digest:
             report(Event(stage="load", note=f"other test images than everybody's {dataset.name}: not to be ranked"))
+        check_budget(request.recipe, len(dataset.train), track.finetune_images)
         examples = dataset.test.first(request.images)
         place = board / track.name / f"{dataclasses.replace(request, n_examples=len(examples)).name}.json"
         refuse_another(place, request.recipe.name, declared, request.recipe.own_code)

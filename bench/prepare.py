@@ -8,7 +8,6 @@ import inspect
 import json
 import shutil
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from bench.budget import share
 from bench.compress.norms import settle_norms
 from bench.compress.sealed import Sealed, digest_of, is_sealed, seal, unseal
 from bench.contract import digest_of_weights, take_foreign
 from bench.dataset import Dataset, Examples
 from bench.errors import MissingError, UsageError
 from bench.files import cache_dir
-from bench.finetune.descent import Descent
 from bench.load.own_steps import own_steps
 from bench.model import Classifier, ModelSpec, Subject
 from bench.plugins import packages_of
@@ -168,8 +167,9 @@ def take_steps(subject: Subject, steps: tuple[Step, ...], recipe: Recipe, ingred
     for position, (table, step) in enumerate(zip(recipe.steps, steps, strict=True)):
         ingredients.report(Event(stage=table["step"]))
         own = ingredients.checkpoints and ingredients.checkpoints / str(position)
-        budget = _share(ingredients, step, steps[position + 1 :])
-        given = dataclasses.replace(ingredients, checkpoints=own, finetune_images=budget)
+        used, budget = ingredients.meter.images, ingredients.finetune_images
+        left = share(step, steps[position + 1 :], used=used, budget=budget, n=len(ingredients.train))
+        given = dataclasses.replace(ingredients, checkpoints=own, finetune_images=left)
         foreign = "/" in table["step"]  # a submission's, or a plugin's
         try:
             subject = take_foreign(step, table["step"], recipe, subject, given) if foreign else step(subject, given)
@@ -179,22 +179,6 @@ def take_steps(subject: Subject, steps: tuple[Step, ...], recipe: Recipe, ingred
             ingredients.report(Event(stage=table["step"], note=COLLAPSED))
     twin = settle_norms(subject.twin)
     return subject if twin is subject.twin else dataclasses.replace(subject, twin=twin, deployed=twin)
-
-
-def _share(ingredients: Ingredients, step: Step, later: Sequence[Step]) -> int:
-    """Return how many training images may have been used after a step.
-
-    Fine-tuning steps that name no epochs share, evenly, what those that do leave of the budget. The step itself refuses
-    more than that, so that a recipe that asks for too much is refused before its first fine-tuning.
-    """
-    if not isinstance(step, Descent):
-        return ingredients.finetune_images
-    used, tunings = ingredients.meter.images, [one for one in later if isinstance(one, Descent)]
-    reserved = round(sum(one.epochs * len(ingredients.train) for one in tunings if one.epochs is not None))
-    left = ingredients.finetune_images - reserved
-    if step.epochs is None:
-        left = used + (left - used) // (1 + sum(one.epochs is None for one in tunings))
-    return left
 
 
 @torch.no_grad()

@@ -132,6 +132,11 @@ class Recipe:
     track: str = ""
     seeds: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        n = [table.get("step") for table in self.steps].count("quantize")
+        if n > 1:
+            raise UsageError(f"Recipe {self.name}: expected one quantize step, got {n}: nothing is quantised twice.")
+
     def resolve(self) -> tuple[Step, ...]:
         """Build the steps, checking every setting.
 

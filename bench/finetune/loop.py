@@ -96,16 +96,21 @@ def finetune(
     return dataclasses.replace(subject, twin=twin, deployed=twin, uncompressed=uncompressed)
 
 
+def n_held_out(n: int, wanted: int) -> int:
+    """Return how many of n training images are held out where so many are wanted: at most a tenth, one at least."""
+    return max(1, min(wanted, n // 10)) if wanted else 0
+
+
 def hold_out(examples: Examples, wanted: int) -> tuple[Examples, Examples | None]:
     """Return (images to train on, images held out): the same ones for every step of every recipe.
 
     Args:
         examples: the track's training images.
-        wanted: how many to hold out; at most a tenth of them are, one at least; 0 for none.
+        wanted: how many to hold out, as far as `n_held_out` lets it; 0 for none.
     """
-    if wanted == 0:
+    n = n_held_out(len(examples), wanted)
+    if n == 0:
         return examples, None
-    n = max(1, min(wanted, len(examples) // 10))
     order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0)).to(examples.images.device)
     kept, held = order[n:].sort().values, order[:n].sort().values
     return (
