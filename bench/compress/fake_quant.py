@@ -111,8 +111,7 @@ class ActivationQuantizer(nn.Module):
         bits: 1 … 16.
         observer: what chooses the range.
         pixels: whether the tensor is the image itself, at most normalised: its range is then that of [0, 1].
-        learned: whether training moves the step on (the zero point stays); never that of pixels. In evaluation mode
-            it has no gradient.
+        learned: whether training moves the step on (the zero point stays); never that of pixels.
     """
 
     grid_parameters = ("scale",)
@@ -141,9 +140,7 @@ class ActivationQuantizer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Quantise, or record and pass on; (N, ...)."""
         if self.observer is None:
-            # An attack, in evaluation, does not ask where the step should go, which would take a fifth of its time.
-            step = self.step if self.training else self.step.detach()
-            return quantize_activation(x, step, self.zero_point, self.bits)
+            return quantize_activation(x, self.step, self.zero_point, self.bits)
         if self.observing:
             self.observer.update(x)
         return x

@@ -64,7 +64,7 @@ class _Grid(torch.autograd.Function):
 
 
 class _Fused(torch.autograd.Function):
-    """In kernels of our own, which compute the levels again for the gradient rather than keep what it needs of them."""
+    """In kernels of our own, which compute the levels again for the gradient; what they keep for it is x itself."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int, damping: float) -> Tensor:
@@ -75,9 +75,14 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, zero_point = ctx.saved_tensors
-        given = gradients[0], x, scale, zero_point, *ctx.bounds
-        to_x = grid_kernels.gradient_to_x(*given) if ctx.needs_input_grad[0] else None
-        to_scale = None
+        # Kernels leave no graph. Who wants the gradient's own gradient gets it from what the gradient is multiplied by.
+        twice, gradient = torch.is_grad_enabled(), gradients[0]
+        given = torch.ones_like(gradient) if twice else gradient, x, scale, zero_point, *ctx.bounds
+        to_x = to_scale = None
+        if ctx.needs_input_grad[0]:
+            to_x = grid_kernels.gradient_to_x(*given)
+            to_x = gradient * to_x if twice else to_x
         if ctx.needs_input_grad[1]:
-            to_scale = grid_kernels.gradient_to_scale(*given).sum_to_size(scale.shape) * ctx.damping
+            to_scale = grid_kernels.gradient_to_scale(*given)
+            to_scale = (gradient * to_scale if twice else to_scale).sum_to_size(scale.shape) * ctx.damping
         return to_x, to_scale, None, None, None, None

@@ -37,10 +37,7 @@ template <typename T> T to_scale(T gradient, T x, T scale, T zero, T low, T high
 
 
 def can_fuse(*tensors: Tensor) -> bool:
-    """Return whether these are numbers on a device whose kernels work.
-
-    What stands for a tensor while a network is traced, or is watched, is none of these.
-    """
+    """Return whether these are numbers on a device that runs the kernels; what stands for them in a trace is not."""
     plain = all(type(t) in (Tensor, nn.Parameter) and t.is_cuda and t.dtype == torch.float32 for t in tensors)
     return plain and _kernels_work()
 

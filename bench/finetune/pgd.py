@@ -25,10 +25,11 @@ Project = Callable[[Tensor], Tensor]
 def attacked(model: nn.Module) -> Iterator[None]:
     """Hold a model still: batch-norm statistics neither move nor depend on the attack, weights ask for no gradient.
 
-    Frozen weights spare an attack the tensors that only their gradients need. Learned steps of grids are not frozen:
-    convolutions would then round the image's gradient in another order. The model is left as it was found.
+    Frozen weights spare an attack the tensors that only their gradients need, and learned steps of maps their own
+    gradients. Steps of weights, one for each channel, are not frozen: convolutions would then round the image's
+    gradient in another order. The model is left as it was found.
     """
-    steps = {id(parameter) for parameter in grid_parameters(model)}
+    steps = {id(parameter) for parameter in grid_parameters(model) if parameter.dim()}
     mode = model.training
     weights = [weight for weight in model.parameters() if weight.requires_grad and id(weight) not in steps]
     model.eval()

@@ -121,19 +121,53 @@ def test_maps_stay_as_they_lie_in_memory():
         assert our.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_a_gradient_has_a_gradient_of_its_own(device):
+    found = []
+    for form in (grid._Grid, grid._Fused):
+        x, step = (each.to(device).requires_grad_() for each in (numbers(20), torch.tensor(0.5)))
+        outside = torch.linspace(-1, 1, 20, device=device).requires_grad_()
+        value = (form.apply(x, step, torch.zeros((), device=device), -2, 2, 0.125) * outside).sum()
+        (to_x, to_step) = torch.autograd.grad(value, (x, step), create_graph=True)
+        (again,) = torch.autograd.grad(to_x.square().sum() + to_step, outside)
+        found.append([to_x, to_step, again])
+    assert all(torch.equal(*each) for each in zip(*found, strict=True))
+    assert found[0][2].any()
+
+
+@pytest.fixture
+def fresh():
+    """Ask a device anew whether it can compile kernels, and forget what it says."""
+    grid_kernels._kernels_work.cache_clear()
+    yield
+    grid_kernels._kernels_work.cache_clear()
+
+
+def chosen(x: Tensor) -> str:
+    scale = torch.tensor(0.5, device=x.device)
+    return type(grid.on_grid(x.requires_grad_(), scale, scale.new_zeros(()), 0, 3).grad_fn).__name__
+
+
 def test_a_processor_takes_pytorchs_operations():
     assert not grid_kernels.can_fuse(torch.zeros(1))
-    assert (
-        type(grid.on_grid(torch.ones(2, requires_grad=True), torch.tensor(0.5), torch.zeros(()), 0, 3).grad_fn).__name__
-        == "_GridBackward"
-    )
+    assert chosen(torch.ones(2)) == "_GridBackward"
 
 
-def test_a_device_without_a_compiler_takes_them_too(monkeypatch):
+@pytest.mark.gpu
+def test_a_device_takes_kernels_of_our_own(fresh):
+    assert chosen(torch.ones(2, device="cuda")) == "_FusedBackward"
+    assert chosen(torch.ones(2, device="cuda", dtype=torch.float64)) == "_GridBackward"
+
+
+@pytest.mark.gpu
+def test_a_device_without_a_compiler_takes_pytorchs_operations(monkeypatch, fresh):
     def kernel(code: str):
         raise RuntimeError("no compiler")
 
-    grid_kernels._kernels_work.cache_clear()
     monkeypatch.setattr(grid_kernels, "_kernel", kernel)
-    assert not grid_kernels._kernels_work()
-    grid_kernels._kernels_work.cache_clear()
+    assert chosen(torch.ones(2, device="cuda")) == "_GridBackward"
+
+
+def test_where_kernels_work_they_are_taken(monkeypatch, on_processor):
+    monkeypatch.setattr(grid_kernels, "_kernel", on_processor)
+    monkeypatch.setattr(grid_kernels, "can_fuse", lambda *tensors: True)
+    assert chosen(torch.ones(2)) == "_FusedBackward"

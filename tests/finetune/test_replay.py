@@ -114,13 +114,14 @@ def test_it_follows_weights_that_training_moves_and_those_put_in_their_place(on_
     assert same(attack(model, images, labels), directly(model, monkeypatch, images, labels))
 
 
-def test_a_quantised_network_is_captured_too(on_device, monkeypatch):
+@pytest.mark.parametrize("quantize", [Quantize(), Quantize(weight_bits=4, activation_bits=4, learn_steps=True)])
+def test_a_quantised_network_is_captured_too(on_device, monkeypatch, quantize):
     parent, (images, labels) = network(), batch()
     given = Ingredients(
         train=Examples(images=(255 * images).byte(), labels=labels), threat=THREAT, finetune_images=16,
         generator=torch.Generator().manual_seed(0), device=torch.device("cpu"), report=silent, meter=Meter(),
     )  # fmt: skip
-    twin = on_device(Quantize()(Subject(twin=parent, parent=parent, deployed=parent), given).twin)
+    twin = on_device(quantize(Subject(twin=parent, parent=parent, deployed=parent), given).twin)
     for seed in range(3):
         images, labels = on_device(batch(seed))
         assert same(attack(twin, images, labels), directly(twin, monkeypatch, images, labels))
