@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -141,14 +142,16 @@ class Cell:
         return None
 
     def _places(self, board: Path) -> list[Path]:
-        """Return the files of its own entry and of those on other numbers of images, as far as they are there."""
+        """Return the files that may hold its entry, those of them that are there, the likeliest first.
+
+        They are its own, and those on other numbers of images. The digits of changed settings stand for what differed
+        from the recipe of their time, which the same settings may do otherwise today.
+        """
         folder, request = board / self.request.track.name, self.request
+        stem = dataclasses.replace(request, n_examples=None, engine="bench").name
         whole = dataclasses.replace(request, n_examples=None).name
-        stem, end = whole, ""
-        if request.engine != "bench":
-            stem, dashes, engine = whole.rpartition("--")
-            end = dashes + engine
-        others = [folder / f"{whole}.json", *sorted(folder.glob(f"{stem}--n*{end}.json"))]
+        pattern = f"{re.sub(r'[+][0-9a-f]{6}', '+??????', stem)}*{whole.removeprefix(stem)}.json"
+        others = sorted(folder.glob(pattern), key=lambda path: not path.name.startswith(stem))
         return [path for path in dict.fromkeys([folder / f"{self.name}.json", *others]) if path.is_file()]
 
 

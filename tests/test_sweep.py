@@ -215,6 +215,19 @@ def test_a_row_on_more_images_answers_a_cell(write, tmp_path, n, changes, found)
     assert cell.find(tmp_path / "board") == (entry if found else None)
 
 
+@pytest.mark.parametrize("bits", [7, 6])
+def test_so_does_one_of_the_same_settings_under_other_digits(write, tmp_path, bits):
+    """What a recipe's own settings were changes with the bench, and with it the digits of those that differ."""
+    cell = load_sweep(
+        write(f"{TWO}n_examples = 6\n[[cells]]\nrecipe = 'quant8'\nset = ['steps.0.weight_bits={bits}']\n")
+    )[-1]
+    steps = ({**cell.steps[0], "weight_bits": 7}, *cell.steps[1:])
+    record = RecipeRecord(name="quant8+0000ff", summary="", steps=steps, fingerprint=fingerprint(steps))
+    entry = make_entry("quant8", "." * 12, track="digits-linf-v1").changed(recipe=record)
+    entry.save(tmp_path / "board")
+    assert cell.find(tmp_path / "board") == (entry if bits == 7 else None)
+
+
 @pytest.mark.parametrize("n", [4, 6, 8, 12])
 def test_so_does_one_of_the_same_engine(write, tmp_path, n):
     cell = load_sweep(write(f'{TWO}n_examples = 6\nengine = "bench-tf32"\n'))[1]

@@ -165,16 +165,26 @@ def print_forecast(results: Sequence[Result], costs: Mapping[str, Cost | str], c
     console.print(table)
     _print_reasons([(r.cell, c) for r in results if isinstance(c := costs.get(r.cell.title), str)], console)
     console.print()
-    together = numbers.duration(sum(cost.seconds for cost in known))
-    for line in (
-        f"At most about {together} on this machine, should every image survive every attack; one that falls costs a "
-        "handful of passes.",
+    console.print(Text(_together(known, unknown=len(costs) - len(known)), style="dim"))
+    notes = [
         "Images forward and backward: fine-tuning spends the track's whole budget unless the recipe says less. "
         "Time: by a short timing of each parent, doubled where a twin is quantised.",
         *(["* The parent is trained first, which is not in the figure."] if any(c.untrained for c in known) else []),
-    ):
-        console.print(Text(line, style="dim"))
+    ]
+    for note in notes if known else ():
+        console.print(Text(note, style="dim"))
     console.print()
+
+
+def _together(known: Sequence[Cost], *, unknown: int) -> str:
+    if not known:
+        return "What the cells may cost cannot be told." if unknown else "No cell is left to run."
+    seconds = numbers.duration(sum(cost.seconds for cost in known))
+    beside = f", beside {unknown:,} that nobody can tell the cost of" if unknown else ""
+    return (
+        f"At most about {seconds} on this machine{beside}, should every image survive every attack; one that falls "
+        "costs a handful of passes."
+    )
 
 
 def _print_reasons(reasons: Sequence[tuple[Cell, str]], console: Console) -> None:

@@ -75,5 +75,14 @@ def test_a_forecast_says_that_it_is_the_most(results):
     text = " ".join(file.getvalue().split())
     assert "quant8 waiting 1.00 M 7.00 k 1.41 G *1 min 30 s" in text
     assert "digits-linf-v1/bench-digits-cnn--prune10 No data." in text
-    assert "At most about 1 min 30 s on this machine" in text
+    assert "At most about 1 min 30 s on this machine, beside 1 that nobody can tell the cost of, should" in text
     assert "* The parent is trained first" in text
+
+
+def test_a_forecast_of_nothing_has_no_sum(results):
+    for costs, told in (({results[1].cell.title: "No data."}, "cannot be told."), ({}, "No cell is left to run.")):
+        where, file = console()
+        print_forecast(results[:2], costs, where)
+        text = " ".join(file.getvalue().split())
+        assert told in text
+        assert "At most" not in text
