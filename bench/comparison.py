@@ -7,16 +7,14 @@ from dataclasses import dataclass, replace
 from string import ascii_uppercase
 from typing import TypedDict, Unpack
 
-from bench.efficiency import Efficiency
+from bench.efficiency import COUNTED, Efficiency
 from bench.entry import Entry
 from bench.errors import UsageError
-from bench.intervals import Interval, paired, unpaired
+from bench.intervals import Interval, Paired, unpaired
 from bench.published import AUTOATTACK, Published, near
 from bench.threat_model import ThreatModel
 from bench.verdicts import AUTOATTACK as FOUR
-from bench.verdicts import Proportion, discordant, exact
-
-COSTS = ("macs", "bops", "parameters", "bytes")
+from bench.verdicts import Proportion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,31 +200,33 @@ def _difference(first: Contender, other: Contender) -> Difference:
 
 
 def _by_letters(first: Entry, other: Entry, key: str, **asked: Unpack[_Asked]) -> Difference:
-    n = min(len(first.verdicts.letters), len(other.verdicts.letters))
-    ours, theirs = first.verdicts.letters[:n], other.verdicts.letters[:n]
-    wins, losses = discordant(ours, theirs)
-    both = ours.count(".") - len(wins)
-    low, high = paired(both, len(wins), len(losses), n - both - len(wins) - len(losses))
+    found = Paired.of(first.verdicts.letters, other.verdicts.letters)
     return Difference(
-        other=key, points=100 * (len(wins) - len(losses)) / n, interval=(100 * low, 100 * high), test="mcnemar", n=n,
-        p=exact(len(wins), len(losses)), only_first=tuple(wins), only_other=tuple(losses), **asked,
+        other=key, points=found.points, interval=found.interval, test="mcnemar", n=found.n,
+        p=found.p, only_first=found.only_ours, only_other=found.only_theirs, **asked,
     )  # fmt: skip
 
 
 def _count(one: Contender, other: Contender) -> Proportion | None:
-    """Return the count that an entry or a published row brings against the other; None where it is unknown."""
+    """Return the count that an entry or a published row brings against the other; None where it is unknown.
+
+    AutoAttack alone stands against AutoAttack alone, where a published row that fell to more than that still says so.
+    """
     if isinstance(one.row, Published):
-        return one.row.robust_count
+        return one.row.autoattack_count if _under_autoattack(other, one) else one.row.robust_count
     return one.row.verdicts.autoattack if _under_autoattack(one, other) else one.row.verdicts.robust
 
 
 def _percent(one: Contender, other: Contender) -> float:
     count = _count(one, other)
-    return 100 * count.rate if count else one.robust.percent
+    if count:
+        return 100 * count.rate
+    return one.autoattack.percent if _under_autoattack(other, one) and one.autoattack else one.robust.percent
 
 
 def _under_autoattack(entry: Contender, other: Contender) -> bool:
-    return entry.autoattack is not None and isinstance(other.row, Published) and other.attack == AUTOATTACK
+    measured = isinstance(entry.row, Entry) and entry.autoattack is not None
+    return measured and isinstance(other.row, Published) and other.attack == AUTOATTACK
 
 
 def _unlike(first: Contender, other: Contender) -> tuple[str, ...]:
@@ -294,11 +294,11 @@ def cost_ratios(first: Contender, other: Contender) -> dict[str, float | None]:
 
     Latencies compare only where the machine, the runtime and the number of threads are the same.
     """
-    ratios: dict[str, float | None] = dict.fromkeys((*COSTS, "latency"))
+    ratios: dict[str, float | None] = dict.fromkeys((*COUNTED, "latency"))
     ours, theirs = first.efficiency, other.efficiency
     if ours is None or theirs is None:
         return ratios
-    for cost in COSTS:
+    for cost in COUNTED:
         base = getattr(ours, cost)
         ratios[cost] = getattr(theirs, cost) / base if base else None
     if ours.latency and theirs.latency and _place(first) == _place(other) and ours.latency.median_ms:

@@ -13,6 +13,11 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 NONE, FLOAT = "none", "float32"
 
 
+def is_finetuning(step: str) -> bool:
+    """Whether a step fine-tunes: its name begins so, after that of the package or submission it comes with."""
+    return step.rpartition("/")[2].startswith("finetune")
+
+
 class Compression(BaseModel):
     """The kinds of compression, and the level of each where it is known.
 
@@ -59,7 +64,7 @@ class Compression(BaseModel):
                 case "quantize":
                     kinds.add("quantised")
                     found |= {key: step.get(key) for key in ("weight_bits", "activation_bits")}
-                case name if not name.rpartition("/")[2].startswith("finetune"):
+                case name if not is_finetuning(name):
                     kinds.add("other")
         try:
             return cls(kinds=tuple(kind for kind in KINDS if kind in kinds), **found)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.errors import UsageError
+from bench.errors import UsageError, described
 from bench.load.foreign import blaming
 from bench.model import Subject
 from bench.recipe import Ingredients, Recipe, Step
@@ -63,8 +63,7 @@ def _check_logits(found: Subject, images: Tensor, recipe: Recipe) -> None:
         try:
             logits = found.twin(images)
         except Exception as error:  # a foreign network may raise anything
-            first = str(error).strip().partition("\n")[0]
-            raise UsageError(f"its network does not take {shape} images any more ({first}).") from error
+            raise UsageError(f"its network does not take {shape} images any more ({described(error)}).") from error
     if not isinstance(logits, Tensor) or logits.shape != expected:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise UsageError(f"expected logits of {expected[1]} classes for each of 2 images, got {got}.")

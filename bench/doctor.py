@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from bench.files import cache_dir, data_dir, offline
 from bench.provenance import installed, machine
 
-OPTIONAL = {"openvino": "a second int8 runtime"}
+OPTIONAL = {"openvino": "a second int8 runtime", "matplotlib": "bench plot, and the figure of a sweep"}
 
 
 def diagnose() -> dict[str, list[tuple[str, str]]]:

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
 
+COUNTED = ("macs", "bops", "parameters", "bytes")
+"""The costs that a count gives; the latency is for a clock to say."""
+
 
 class Latency(BaseModel):
     """Time of the deployed artefact, measured in alternation with its parent's in one process.

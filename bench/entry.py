@@ -26,7 +26,7 @@ from bench.recipe_words import spell
 from bench.scrutiny import CHALLENGE, VERIFIER, Challenge, Evidence, Verification
 from bench.submission import Claim
 from bench.track import Track, track_names
-from bench.verdicts import LETTERS, LOW_PRECISION, STANDING, TENSOR_FLOAT, Proportion, Verdicts
+from bench.verdicts import AUTOATTACK, LETTERS, LOW_PRECISION, STANDING, TENSOR_FLOAT, Proportion, Verdicts
 
 _UNPRINTABLE = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
 """Control characters that JSON allows as they are."""
@@ -147,11 +147,16 @@ class Entry(BaseModel):
     @property
     def standing(self) -> Standing:
         """Whether the row takes part in the ranking, and if not, the gravest reason."""
-        if self.verdicts.fatal or self.low_precision or self.unguarded or self.other_images:
+        if self.verdicts.fatal or self.low_precision or self.unguarded or self.other_images or not self.whole_suite:
             return "alarmed"
         if self.status == "self-reported":
             return "self-reported"
         return "partial" if self.partial else "ranked"
+
+    @property
+    def whole_suite(self) -> bool:
+        """Whether the images faced all of AutoAttack; what faced less is never ranked."""
+        return set(AUTOATTACK) <= set(self.verdicts.attacks)
 
     @property
     def unguarded(self) -> bool:

@@ -29,3 +29,10 @@ class InterruptedRunError(BenchError):
     """The user stopped the work; what was finished is kept."""
 
     exit_code = 130
+
+
+def described(error: BaseException, most: int = 200) -> str:
+    """Return "ValueError: the first line of what it says", cut after so many characters; else the type alone."""
+    line = str(error).strip().partition("\n")[0]
+    line = line if len(line) <= most else f"{line[:most]}…"
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from bench.attack.alarms import uncounted
 from bench.attack.engine import Trial
 from bench.attack.engines import new_engine
 from bench.budget import check_budget
@@ -105,7 +106,7 @@ def _evaluate(request: Request, board: Path, report: Report) -> tuple[Entry, Fil
     with clock.stage("deploy"):
         report(Event(stage="deploy"))
         artefact = deploy(subject, dataset.image_shape, threads=deployed_threads(device))
-        parent_artefact = deploy(Subject(twin=parent, parent=parent, deployed=parent), dataset.image_shape)
+        parent_artefact = deploy(Subject.of(parent), dataset.image_shape)
         accused = stand_trial(subject, artefact, compressed=bool(made.steps))
         agrees = compare_twin(accused, artefact, examples, device)
 
@@ -137,6 +138,7 @@ def _evaluate(request: Request, board: Path, report: Report) -> tuple[Entry, Fil
     with clock.stage("measure"):
         report(Event(stage="measure"))
         efficiency, parent_efficiency = measure(subject, artefact, parent_artefact, dataset)
+        raised += uncounted(efficiency.macs)
 
     entry = Entry(
         track=track,

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from bench.attack.suites import SUITES, Passes, further, passes
-from bench.compression import Compression
+from bench.compression import Compression, is_finetuning
 from bench.dataset import Dataset, Examples
 from bench.errors import BenchError
 from bench.load.architectures.schedule import Schedule
@@ -116,7 +116,7 @@ def finetuning_at_most(cell: Cell, dataset: Dataset) -> Meter:
     with own_steps(request.recipe):
         steps = request.recipe.resolve()
     for step, table in zip(steps, cell.steps, strict=True):
-        if not str(table["step"]).rpartition("/")[2].startswith("finetune-"):
+        if not is_finetuning(table["step"]):
             continue
         epochs = table.get("epochs")
         images = min(budget - total.images, round(epochs * len(train)) if epochs else budget)
@@ -129,7 +129,7 @@ def finetuning_at_most(cell: Cell, dataset: Dataset) -> Meter:
         code = request.recipe.own_code
         with blaming(Path(code.file)) if code and request.recipe.is_own(str(table["step"])) else nullcontext():
             once(
-                Subject(twin=network, parent=network, deployed=network),
+                Subject.of(network),
                 Ingredients(
                     train=few,
                     threat=request.track.threat,

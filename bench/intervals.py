@@ -1,12 +1,51 @@
-"""95 % intervals for the difference of two proportions: of two samples, and of one sample asked twice."""
+"""Two proportions, and the 95 % interval of their difference: of two samples, and of one sample asked twice."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Self
 
-from bench.verdicts import Proportion
+from bench.verdicts import Proportion, discordant, exact
 
 Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """Two strings of letters on the same images.
+
+    Attributes:
+        n: images that both were asked about, the first ones.
+        only_ours: the images on which ours alone is robust.
+        only_theirs: the images on which theirs alone is.
+        points: robust accuracy of ours minus theirs, in points.
+        interval: of that, 95 % (Newcombe, 1998b).
+        p: McNemar's, exact and two-sided.
+    """
+
+    n: int
+    only_ours: tuple[int, ...]
+    only_theirs: tuple[int, ...]
+    points: float
+    interval: Interval
+    p: float
+
+    @classmethod
+    def of(cls, ours: str, theirs: str) -> Self:
+        """Compare two strings of letters as far as both reach."""
+        n = min(len(ours), len(theirs))
+        wins, losses = discordant(ours[:n], theirs[:n])
+        both = ours.count(".", 0, n) - len(wins)
+        low, high = paired(both, len(wins), len(losses), n - both - len(wins) - len(losses))
+        return cls(
+            n=n,
+            only_ours=tuple(wins),
+            only_theirs=tuple(losses),
+            points=100 * (len(wins) - len(losses)) / n,
+            interval=(100 * low, 100 * high),
+            p=exact(len(wins), len(losses)),
+        )
 
 
 def unpaired(ours: Proportion, theirs: Proportion) -> Interval:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 from bench.entry import Entry, load_entry
 from bench.errors import MissingError, UsageError
+from bench.files import Skip
 from bench.ranking import Mask, front, ranks
 from bench.registry import did_you_mean
 from bench.track import load_track, track_names
@@ -24,9 +25,6 @@ UNTOUCHED = "none"
 
 Cost = Literal["bops", "macs", "bytes", "latency"]
 COSTS: tuple[Cost, ...] = get_args(Cost)
-
-Skip = Callable[[str], None]
-"""Takes the sentence that says why a file is left out of the board."""
 
 
 @dataclass(frozen=True, kw_only=True)

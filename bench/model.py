@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from bench.errors import UsageError
 from bench.registry import did_you_mean
@@ -119,6 +119,11 @@ class Subject:
     surrogate: nn.Module | None = None
     sparse: bool = False
     uncompressed: nn.Module | None = None
+
+    @classmethod
+    def of(cls, network: nn.Module) -> Self:
+        """Return a network that is its own twin and parent, and ships as it is."""
+        return cls(twin=network, parent=network, deployed=network)
 
     @property
     def teacher(self) -> nn.Module:

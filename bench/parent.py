@@ -87,7 +87,7 @@ def fit_schedule(
         meter=meter,
         checkpoints=checkpoints,
     )
-    trained = step(Subject(twin=network, parent=network, deployed=network), ingredients)
+    trained = step(Subject.of(network), ingredients)
     network.load_state_dict(trained.twin.state_dict())
     shutil.rmtree(checkpoints, ignore_errors=True)
     return meter

@@ -10,6 +10,7 @@ from functools import cache
 from importlib import metadata
 from typing import Any
 
+from bench.errors import described
 from bench.registry import Registry
 
 GROUP = "bench.plugins"
@@ -65,9 +66,8 @@ def register_all() -> None:
             found = point.load()
             (found if callable(found) else found.register)(Shelves(steps=steps, models=models, datasets=datasets))
         except (Exception, SystemExit) as error:  # foreign code may raise anything
-            first = str(error).strip().partition("\n")[0]
             sentence = (
-                f"warning: The plugin {point.name} ({package}, {point.value}) raised {type(error).__name__}: {first}; "
+                f"warning: The plugin {point.name} ({package}, {point.value}) raised {described(error)}; "
                 "what it registers is missing. Update or uninstall that package."
             )
             print(sentence, file=sys.stderr)

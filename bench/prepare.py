@@ -118,7 +118,7 @@ def _made(
         shutil.rmtree(unfinished, ignore_errors=True)
     meter, started = Meter(), time.perf_counter()
     ingredients = ingredients_of(request, dataset, device, report, meter, unfinished)
-    subject = take_steps(Subject(twin=parent, parent=parent, deployed=parent), steps, request.recipe, ingredients)
+    subject = take_steps(Subject.of(parent), steps, request.recipe, ingredients)
     seconds = round(time.perf_counter() - started, 2)
     about: dict[str, Any] = {
         "model": str(request.model),

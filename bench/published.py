@@ -5,7 +5,7 @@ They live beside the entries, in `BOARD/published/*.jsonl`: one row a line, so t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationEr
 
 from bench.compression import Compression
 from bench.errors import MissingError, UsageError
+from bench.files import Skip
 from bench.registry import did_you_mean
 from bench.threat_model import ThreatModel
 from bench.track import Eps
@@ -42,9 +43,6 @@ UNTRUSTED: frozenset[Obtained] = frozenset({"disputed", "non-adaptive", "randomi
 
 NEAR = Fraction(2, 100)
 """Two radii closer than this, relative to the larger, may be compared, and the comparison says so: 0.031 and 8/255."""
-
-Skip = Callable[[str], None]
-"""Takes the sentence that says why a line is left out."""
 
 Percent = Annotated[Decimal, Field(ge=0, le=100, max_digits=6), PlainSerializer(str)]
 
@@ -126,6 +124,11 @@ class Published(BaseModel):
     def robust_count(self) -> Proportion | None:
         """The robust accuracy as a count; None where the number of images is not stated."""
         return self._count(self.robust)
+
+    @property
+    def autoattack_count(self) -> Proportion | None:
+        """The same under AutoAttack alone, where an external evaluation found less."""
+        return self._count(self.robust if self.autoattack is None else self.autoattack)
 
     @property
     def clean_count(self) -> Proportion | None:
@@ -243,8 +246,7 @@ def find_published(name: str, rows: Sequence[Published]) -> Published:
     if len(found) > 1:
         raise UsageError(f"Several published rows end in '{name}': say {found[0].name}, or another's whole name.")
     if not found:
-        hint = did_you_mean(name, [row.name for row in rows])
-        hint = hint if "Did you mean" in hint else " See bench list published."
+        hint = did_you_mean(name, [row.name for row in rows], see="bench list published")
         raise UsageError(f"There is no published row '{name}'.{hint}")
     return found[0]
 

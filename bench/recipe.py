@@ -22,6 +22,7 @@ from bench.registry import Registry, did_you_mean
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from bench.dataset import Examples
     from bench.model import Subject
@@ -92,6 +93,13 @@ class Ingredients:
     report: Report
     meter: Meter
     checkpoints: Path | None = None
+
+    def draw(self, n: int) -> Tensor:
+        """Return n training images, drawn without replacement, (n, C, H, W) on the device; all if there are fewer."""
+        import torch
+
+        order = torch.randperm(len(self.train), generator=self.generator)[:n]
+        return self.train.pixels(order.to(self.train.images.device)).to(self.device)
 
 
 class Step(Protocol):

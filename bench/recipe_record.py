@@ -30,6 +30,11 @@ class RecipeRecord(BaseModel):
     file: str | None = None
 
     @property
+    def changed(self) -> bool:
+        """Whether settings of a recipe were changed with --set: "quant8-advft+c740f3"."""
+        return "+" in self.name
+
+    @property
     def compression(self) -> Compression:
         """What the steps remove, and how far."""
         return Compression.of_steps(self.steps)

@@ -26,7 +26,7 @@ class Registry:
     """A table of named things, each given as `"module:attribute"` so that listing names imports nothing.
 
     Args:
-        kind: what the things are, for messages ("step", "attack").
+        kind: what the things are, for messages ("step", "data set").
         things: name → the thing itself, or `"package.module:attribute"`, imported on first use.
         more: `"package.module:function"`, called once, when a name is not among them or all names are asked for; it may
             add further things.

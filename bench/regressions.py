@@ -9,16 +9,17 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from bench.efficiency import COUNTED
 from bench.entry import Entry, load_entry
 from bench.errors import MissingError, UsageError
-from bench.leaderboard import Skip, load_entries, tracks_on
+from bench.files import Skip
+from bench.leaderboard import load_entries, tracks_on
 from bench.verdicts import compare, mcnemar
 
 CLEAN_POINTS = 1.0
 """Clean accuracy may fall by this many points."""
 COST_SHARE = 0.05
 """A cost may grow by this share."""
-COSTS = ("macs", "bops", "parameters", "bytes")
 
 Board = Mapping[tuple[str, str], Entry]
 """Entries by track and name."""
@@ -112,7 +113,7 @@ def _worse(old: Entry, new: Entry) -> Iterable[tuple[str, str]]:
         )
     if round(100 * (theirs.clean.rate - ours.clean.rate), 9) > CLEAN_POINTS:
         yield "clean", f"clean accuracy fell from {_percent(theirs.clean.rate)} to {_percent(ours.clean.rate)}"
-    for cost in COSTS:
+    for cost in COUNTED:
         was, now = getattr(old.efficiency, cost), getattr(new.efficiency, cost)
         if now > was * (1 + COST_SHARE):
             growth = f" ({now / was - 1:+.0%})".replace("%", " %") if was else ""

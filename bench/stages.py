@@ -42,6 +42,7 @@ from bench.scrutiny import Evidence
 from bench.verdicts import Alarm
 
 AGREEMENT_IMAGES = 1000
+_PROBED = 64
 EVIDENCE = ".adversarial.npz"
 """What follows an entry's name in that of the file of its adversarial images."""
 
@@ -193,12 +194,12 @@ def raise_alarms(trial: Trial, outcome: Outcome, agrees: Agreement | None) -> tu
     return raised + disagreement_of(agrees)
 
 
-def probes(trial: Trial, n: int = 64) -> Tensor:
+def probes(trial: Trial) -> Tensor:
     """Return the first test images, and the same moved at random within the ball: (2n, C, H, W), on the device.
 
     A model may behave on 8-bit pixels and nowhere else.
     """
-    images = trial.examples.first(n).pixels()
+    images = trial.examples.first(_PROBED).pixels()
     moved = torch.empty_like(images).uniform_(-1, 1, generator=torch.Generator().manual_seed(trial.seed))
     moved = trial.threat.project(images + float(trial.threat.eps) * moved, images)
     return torch.cat([images, moved]).to(trial.device)

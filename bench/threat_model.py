@@ -62,8 +62,9 @@ class ThreatModel:
         return (origin + delta).clamp(0.0, 1.0)
 
     def contains(self, images: Tensor, origin: Tensor) -> Tensor:
-        """Say for each image whether it is allowed, to within `TOLERANCE`; shape (N,), bool."""
-        in_ball = self.size(images - origin).flatten() <= float(self.eps) + TOLERANCE
+        """Say for each image whether it is allowed, to within `TOLERANCE`, relative where eps exceeds 1; (N,), bool."""
+        size = self.size((images - origin).double()).flatten()  # float32 adds up a large image's squares too coarsely
+        in_ball = size <= float(self.eps) + TOLERANCE * max(1.0, float(self.eps))
         flat = images.flatten(1)
         in_box = (flat >= 0.0).all(1) & (flat <= 1.0).all(1)
         return in_ball & in_box

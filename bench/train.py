@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from bench.parent import fit_schedule, task_of
 from bench.pgd20 import pgd20
 from bench.progress import Report
 from bench.recipe import Meter
+from bench.recipe_form import toml_value
 from bench.registry import did_you_mean
 from bench.tensor_float import forbid_tensor_float
 from bench.track import Track
@@ -116,9 +116,9 @@ def changed(schedule: Schedule, assignments: list[str]) -> Schedule:
         if not equals or key not in settings:
             raise UsageError(f"Expected --set KEY=VALUE (epochs=20), got '{assignment}'.{did_you_mean(key, settings)}")
         try:
-            settings[key] = tomllib.loads(f"value = {value}")["value"]
+            settings[key] = toml_value(value)
             schedule = TypeAdapter(Schedule).validate_json(json.dumps(settings), strict=True)
-        except (tomllib.TOMLDecodeError, TypeError, ValidationError) as error:
+        except (TypeError, ValidationError) as error:
             was = type(getattr(schedule, key)).__name__
             raise UsageError(f"Expected {key} to be of type {was}, got '{value}'.") from error
     return schedule
@@ -127,7 +127,7 @@ def changed(schedule: Schedule, assignments: list[str]) -> Schedule:
 def _look(network: nn.Module, dataset: Dataset, track: Track, device: torch.device) -> tuple[Proportion, Proportion]:
     """Return clean accuracy, and accuracy under PGD-20, on the first test images."""
     trial = Trial(
-        subject=Subject(twin=network, parent=network, deployed=network),
+        subject=Subject.of(network),
         examples=dataset.test.first(LOOKED_AT),
         threat=track.threat,
         n_classes=dataset.n_classes,

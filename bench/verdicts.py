@@ -21,6 +21,8 @@ LOW_PRECISION, TENSOR_FLOAT = "bf16", "tf32"
 # `x` already means "wrong when clean".
 LETTERS = ascii_lowercase.replace(MISCLASSIFIED, "")
 Z95 = 1.959963984540054
+LEVEL = 0.05
+"""Of significance of McNemar's test, wherever it decides; not corrected for the number of tests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +171,7 @@ def exact(wins: int, losses: int) -> float:
 
 
 @cache
-def most_losses(lead: int, limit: int, *, level: float = 0.05) -> int:
+def most_losses(lead: int, limit: int) -> int:
     """Return how many images a model may lose to another that it leads by `lead`, and still be better beyond chance.
 
     With the lead fixed, more images on which the two differ make it less telling, so there is a most; −1 for none.
@@ -177,21 +179,20 @@ def most_losses(lead: int, limit: int, *, level: float = 0.05) -> int:
     Args:
         lead: images on which it alone is robust, less those on which the other alone is.
         limit: the answer is at most this, the number of images.
-        level: of significance.
     """
-    if not _beyond_chance(lead, 0, level):
+    if not _beyond_chance(lead, 0):
         return -1
-    if _beyond_chance(lead, limit, level):
+    if _beyond_chance(lead, limit):
         return limit
     low, high = 0, limit  # significant at `low`, not at `high`
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if _beyond_chance(lead, middle, level) else (low, middle)
+        low, high = (middle, high) if _beyond_chance(lead, middle) else (low, middle)
     return low
 
 
-def _beyond_chance(lead: int, losses: int, level: float) -> bool:
-    """Say whether p < `level`: in floating point where that is clear, exactly where it is not."""
+def _beyond_chance(lead: int, losses: int) -> bool:
+    """Say whether p < `LEVEL`: in floating point where that is clear, exactly where it is not."""
     n = 2 * losses + lead
     log = math.lgamma(n + 1) - math.lgamma(losses + 1) - math.lgamma(n - losses + 1) - n * math.log(2)
     tail, term = 0.0, math.exp(log)
@@ -201,14 +202,14 @@ def _beyond_chance(lead: int, losses: int, level: float) -> bool:
         if term <= tail * 1e-17:
             break
     p = 2 * tail
-    return p < level if abs(p - level) > 1e-6 * level else exact(losses + lead, losses) < level
+    return p < LEVEL if abs(p - LEVEL) > 1e-6 * LEVEL else exact(losses + lead, losses) < LEVEL
 
 
 Outcome = Literal["better", "worse", "tied"]
 
 
-def compare(ours: str, theirs: str, *, level: float = 0.05) -> Outcome:
+def compare(ours: str, theirs: str) -> Outcome:
     """Say whether one model is robust on more images than another, as far as a paired test can tell."""
-    if mcnemar(ours, theirs) >= level:
+    if mcnemar(ours, theirs) >= LEVEL:
         return "tied"
     return "better" if ours.count(STANDING) > theirs.count(STANDING) else "worse"

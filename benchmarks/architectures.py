@@ -128,7 +128,7 @@ def try_ratio(model: nn.Module, shape: Shape, ratio: float, *, quantise: bool) -
     """Put one network through everything at one ratio; return what is left of it, or the sentence why not."""
     notes: list[str] = []
     given = _ingredients(shape, notes)
-    subject = Subject(twin=model, parent=model, deployed=model)
+    subject = Subject.of(model)
     try:
         pruned = PruneChannels(ratio=ratio, recalibration_images=8)(subject, given)
     except BenchError as error:

@@ -31,7 +31,7 @@ from bench.attack.engine import Trial, run_suite
 from bench.attack.engines import new_engine
 from bench.attack.field import Work
 from bench.attack.suites import SUITES
-from bench.compress.bake import bake
+from bench.compress.bake import bake, fold
 from bench.compress.trace import trace
 from bench.dataset import Dataset, Examples
 from bench.finetune.adversarial import FinetuneAdversarial
@@ -85,9 +85,10 @@ def measure(engine: str, job: Job) -> Measured:
     if ours:  # as an evaluation does; the reference has the network as its owner wrote it
         image_shape = tuple(job.examples.images.shape[1:])
         twin = channels_last(twin, image_shape)
-        twin = bake(twin if isinstance(twin, fx.GraphModule) else trace(twin, image_shape, torch.device(job.device)))
+        traced = twin if isinstance(twin, fx.GraphModule) else trace(twin, image_shape, torch.device(job.device))
+        twin = bake(fold(traced))
     trial = Trial(
-        subject=Subject(twin=twin, parent=twin, deployed=twin),
+        subject=Subject.of(twin),
         examples=job.examples,
         threat=job.threat,
         n_classes=job.n_classes,
@@ -162,7 +163,7 @@ def hardened(model: nn.Module, dataset: Dataset, track: Track) -> nn.Module:
         meter=Meter(),
     )
     step = FinetuneAdversarial(epochs=10, attack_steps=5, learning_rate=0.01, step_ratio=0.5)
-    return step(Subject(twin=model, parent=model, deployed=model), ingredients).twin
+    return step(Subject.of(model), ingredients).twin
 
 
 def main() -> None:

@@ -103,7 +103,7 @@ def compressed(name: str, threads: int) -> dict[str, Artefact]:
     )
     artefacts = {}
     for recipe, steps in RECIPES.items():
-        subject = Subject(twin=network, parent=network, deployed=network)
+        subject = Subject.of(network)
         for step in steps:
             subject = step(subject, ingredients)
         artefacts[recipe] = deploy(subject, shape, threads=threads)

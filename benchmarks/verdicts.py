@@ -101,7 +101,7 @@ def main() -> None:
     letters: dict[str, list[str]] = {first: [], second: []}
     for seed, name in itertools.product(range(options.seeds), letters):
         trial = Trial(
-            subject=Subject(twin=twin, parent=twin, deployed=twin),
+            subject=Subject.of(twin),
             examples=dataset.test.first(options.images),
             threat=track.threat,
             n_classes=dataset.n_classes,

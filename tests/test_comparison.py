@@ -74,6 +74,16 @@ def test_against_autoattack_an_entry_stands_with_autoattack_alone():
     assert found.unlike == ("attack (AutoAttack + transfer, PGD-20)",)
 
 
+def test_a_published_figure_that_more_than_autoattack_lowered_stands_with_autoattack_alone():
+    figures = {"robust": "40.00", "autoattack": "50.00", "obtained": ["lowered"]}
+    lowered, of_unknown_size = published(**figures), published(**figures, n_examples=None)
+    entry = make_entry("quant8", "." * 5000 + "a" * 3000 + "x" * 2000, track="cifar10-linf-v1")
+    for pair in ((entry, lowered), (lowered, entry)):
+        assert the_difference(*pair).points == pytest.approx(0)
+    assert the_difference(entry, of_unknown_size).points == pytest.approx(0)
+    assert the_difference(published(), lowered).points == pytest.approx(10)
+
+
 def test_a_radius_close_by_is_compared_with_a_word_about_it():
     found = the_difference(whole(), published(eps="0.031"))
     assert found.unlike == ()

@@ -41,7 +41,7 @@ def taken(folder, dataset) -> Subject:
     with torch.random.fork_rng(devices=[]):
         parent = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 3)).eval()
     with own_steps(recipe):
-        return take_steps(Subject(twin=parent, parent=parent, deployed=parent), recipe.resolve(), recipe, given)
+        return take_steps(Subject.of(parent), recipe.resolve(), recipe, given)
 
 
 def test_an_honest_step_passes(tmp_path, dataset):
@@ -62,8 +62,8 @@ def test_an_honest_step_passes(tmp_path, dataset):
         ("ingredients.train.images.zero_()", "it changed the training images; work on a copy."),
         ("ingredients.meter.images += 9", "it used 9 training images, and 8 are allowed."),
         ("return twin", "expected it to return a Subject with an nn.Module as its twin, got a Sequential."),
-        ("x = {}\nx['no']", "steps.py, line 15, raised KeyError: 'no'; mend it."),
-        ("raise SystemExit(0)", "raised SystemExit: 0; mend it."),
+        ("x = {}\nx['no']", "steps.py, line 15, raised KeyError: 'no'; fix it."),
+        ("raise SystemExit(0)", "raised SystemExit: 0; fix it."),
     ],
 )
 def test_a_step_that_breaks_its_contract_is_refused_by_name(tmp_path, dataset, body, expected):

@@ -194,6 +194,15 @@ def test_what_is_ranked():
     assert not make_entry(n_examples=400).ranked
 
 
+@pytest.mark.parametrize("missing", AUTOATTACK)
+def test_what_faced_less_than_autoattack_is_not_ranked(missing):
+    attacks = tuple(attack for attack in (*AUTOATTACK, "transfer") if attack != missing)
+    entry = make_entry("none", "..xa", attacks=(*AUTOATTACK, "transfer"))
+    assert entry.ranked
+    less = entry.changed(verdicts=Verdicts.of(attacks=attacks, letters="..xa"))
+    assert (less.standing, less.verdicts.alarms) == ("alarmed", ())
+
+
 def test_an_entry_is_frozen():
     with pytest.raises(ValidationError):
         make_entry().seed = 3

@@ -48,7 +48,7 @@ def entry(network, tmp_path, monkeypatch):
     )
 
     def make(bits: int):
-        subject = Subject(twin=network, parent=network, deployed=network)
+        subject = Subject.of(network)
         if bits < 32:
             subject = Quantize(weight_bits=bits, activation_bits=bits)(subject, ingredients)
         folder = tmp_path / "cache" / "compressed" / f"w{bits}"

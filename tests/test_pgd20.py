@@ -35,7 +35,7 @@ def line():
 
 def trial(network, examples):
     return Trial(
-        subject=Subject(twin=network, parent=network, deployed=network),
+        subject=Subject.of(network),
         examples=examples,
         threat=ThreatModel(norm="Linf", eps=Fraction("0.01")),
         n_classes=2,

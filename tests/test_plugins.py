@@ -78,7 +78,7 @@ def test_a_package_brings_steps_models_and_data_sets(install, tmp_path, monkeypa
 def test_what_a_plugin_raises_is_said_in_one_sentence(install):
     code = "def net():\n    raise SystemExit('no licence')\ndef register(shelves):\n    shelves.models.add('net', net)"
     install("bench-broken", "bench_broken", code, "bench_broken:register")
-    with pytest.raises(UsageError, match=r"bench_broken.py, line 2, raised SystemExit: no licence; mend it\."):
+    with pytest.raises(UsageError, match=r"bench_broken.py, line 2, raised SystemExit: no licence; fix it\."):
         plugged.plugged_model("bench-broken/net")
 
 

@@ -20,7 +20,7 @@ def test_compressed_bytes_are_recorded_where_a_step_made_the_model_sparse_and_no
     dataset = Dataset(name="blank", train=examples, test=examples, n_classes=10)
     nothing = {"data": b"", "n_bytes": 1, "integer_macs_share": None, "runtime": ""}
     artefact = Artefact(kind="simulated", classifier=network, **nothing)
-    subject = Subject(twin=network, parent=network, deployed=network)
+    subject = Subject.of(network)
     ours, parent = measure(dataclasses.replace(subject, sparse=True), artefact, artefact, dataset)
     assert ours.compressed_bytes == compressed_bytes(network) < 4 * ours.parameters
     assert ours.sparsity == 1 - ours.nonzeros / ours.parameters > 0.3

@@ -45,7 +45,7 @@ def ingredients(train: Examples) -> Ingredients:
 
 def taken(name: str, parent: nn.Module, given: Ingredients) -> Subject:
     (step,) = Recipe(name="contract", summary="", steps=({"step": name},)).resolve()
-    return step(Subject(twin=parent, parent=parent, deployed=parent), given)
+    return step(Subject.of(parent), given)
 
 
 @pytest.fixture(params=sorted(STEPS))

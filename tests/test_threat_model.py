@@ -45,6 +45,16 @@ def test_project_leaves_allowed_images_where_they_are(threat):
         assert torch.equal(threat.project(origin, origin), origin)
 
 
+@pytest.mark.parametrize("eps", ["0.5", "3", "10"])
+def test_what_is_projected_is_contained_on_large_images_too(eps):
+    threat = ThreatModel(norm="L2", eps=Fraction(eps))
+    generator = torch.Generator().manual_seed(0)
+    origin = 0.3 + 0.4 * torch.rand(40, 3, 224, 224, generator=generator)
+    landed = threat.project(origin + torch.randn(origin.shape, generator=generator), origin)
+    assert threat.contains(landed, origin).all()
+    assert not threat.contains(origin + (landed - origin) * 1.0001, origin).any()
+
+
 def test_project_gives_the_nearest_image_of_the_linf_ball():
     threat = ThreatModel(norm="Linf", eps=Fraction(1, 10))
     origin = torch.tensor([0.5, 0.05, 0.95, 0.5]).view(1, 1, 2, 2)

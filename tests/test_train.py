@@ -110,6 +110,10 @@ def test_bad_settings_get_a_sentence(assignment, said):
         changed(Schedule(epochs=1, learning_rate=0.1, batch_size=8), [assignment])
 
 
+def test_a_bare_word_is_a_string_as_in_evaluate():
+    assert changed(Schedule(epochs=1, learning_rate=0.1, batch_size=8), ["precision=bf16"]).precision == "bf16"
+
+
 def test_settings_of_ones_own_need_a_file():
     with pytest.raises(UsageError, match="--out"):
         make("bench:digits-cnn", "epochs=1")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.attack.engine import Outcome
 from bench.attack.probe import Record
-from bench.attack.suites import FOREIGN
+from bench.attack.suites import FOREIGN, too_late
 from bench.model import Classifier, Subject, in_double
 from bench.verdicts import LETTERS, LOW_PRECISION, Alarm, Proportion
 
@@ -20,11 +20,8 @@ ROUNDING = 1e-2
 FEW = 0.03
 # Share of the gradients of the margin losses that may vanish. Honest networks: none, or an image or two.
 ZERO_GRADIENTS = 0.05
-# Images that one attack brings down after every gradient of the twin had failed, as a share of the test images:
-# AutoAttack's own sign of masked gradients, for Square.
-WARNS, CONVICTS = 0.01, 0.05
-# Whatever their share, so many may fall late: no attack finds everything that can be found.
-LATE = 2
+# Share of the test images that one attack may bring down after every gradient of the twin had failed.
+CONVICTS = 0.05
 # The surrogate's gradients and the rescaled ones are further white-box attacks: what they find is in the worst case,
 # and says that the four were not the last word, not that nobody can know.
 LATECOMERS = {"square": True, "transfer": True, "surrogate": False, "apgd-scaled": False, "square-deployed": True}
@@ -148,7 +145,7 @@ def inspect(outcome: Outcome, *, n_classes: int) -> tuple[Alarm, ...]:
         alarms.append(_fatal("not-finite-logits", f"{silent} logits met along the attack are not finite"))
     for attack, letter in zip(outcome.attacks, LETTERS, strict=False):
         fallen = outcome.letters.count(letter)
-        if attack in LATECOMERS and fallen > LATE and fallen / total > WARNS:
+        if attack in LATECOMERS and too_late(fallen, total):
             sentence = f"{fallen} of {total} images fell to {attack} alone, after the gradient attacks had failed"
             convicts = LATECOMERS[attack] and fallen / total > CONVICTS
             alarms.append(Alarm(name=f"{attack}-beats-white-box", fatal=convicts, evidence=sentence))
@@ -160,6 +157,11 @@ def inspect(outcome: Outcome, *, n_classes: int) -> tuple[Alarm, ...]:
         sentence = f"{clean.count} of {total} clean images right; chance is {1 / n_classes:.1%}"
         alarms.append(Alarm(name="chance-level", fatal=False, evidence=sentence))
     return tuple(alarms)
+
+
+def uncounted(macs: int) -> tuple[Alarm, ...]:
+    """Say that a network's cost is unknown: one of nothing but operations that nobody counts would cost nothing."""
+    return () if macs else (_fatal("nothing-counted", "no multiply-accumulate was counted: its cost is not known"),)
 
 
 def protocol(engine: str) -> tuple[Alarm, ...]:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from bench.attack import randomness
 from bench.attack.lanes import Laned
-from bench.attack.search import Answer, Arrivals, Move, Question, overwrite, per_image, unit
+from bench.attack.search import Answer, Arrivals, Move, Question, lead, overwrite, per_image, unit
 from bench.attack.suites import Budget
 from bench.threat_model import ThreatModel
 
@@ -22,6 +22,8 @@ Loss = Literal["ce", "scaled", "targeted"]
 RHO, MOMENTUM, FIRST_STEP = 0.75, 0.75, 2.0
 CLEAN, START = 0, 1
 """The first moments of a lane: it asks about the image itself, then about the start of the search."""
+LEAST_MARGIN = 1e-3
+"""Share of the logits' spread below which a margin counts as a tie."""
 
 
 @dataclass(kw_only=True)
@@ -203,10 +205,12 @@ def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return how far the true class is ahead, or behind, (N,): a positive size to divide logits (N, K) by."""
-    true = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
-    others = logits.scatter(1, labels.unsqueeze(1), -torch.inf).amax(1)
-    return (true - others).abs().nan_to_num(1.0, 1.0, 1.0).clamp_min(torch.finfo(torch.float32).tiny)
+    """Return how far the true class is ahead, or behind, (N,): a positive size to divide logits (N, K) by.
+
+    Of a tie it is a small share of the logits' spread: divided by nothing, they would overflow.
+    """
+    spread = (logits.amax(1) - logits.amin(1)).nan_to_num(1.0, 1.0, 1.0).clamp_min(torch.finfo(torch.float32).tiny)
+    return lead(logits, labels).abs().nan_to_num(1.0, 1.0, 1.0).maximum(LEAST_MARGIN * spread)
 
 
 def per_image_largest(delta: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from bench.progress import Event, Report
 if TYPE_CHECKING:
     from bench.attack.engine import Trial
 
-NAME = "bench 1"
+NAME = "bench 2"
 """Changes whenever a verdict may."""
 APGD_LOSSES: dict[str, Loss] = {
     "apgd-ce": "ce", "apgd-t": "targeted", "transfer": "ce", "surrogate": "ce", "apgd-scaled": "scaled",
@@ -143,7 +143,7 @@ def new_search(attack: str, trial: Trial, budget: Budget) -> Search:
     """
     _, channels, height, width = trial.examples.images.shape
     threat, n_classes = trial.threat, trial.n_classes
-    if attack in ("square", "square-deployed"):
+    if attack.startswith("square"):
         if attack == "square-deployed":
             budget = replace(budget, queries=min(budget.queries, budget.deployed_queries))
         return Square(threat=threat, budget=budget, image_shape=(channels, height, width))

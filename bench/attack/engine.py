@@ -15,7 +15,7 @@ from bench.attack.driver import BenchEngine
 from bench.attack.guides import guide
 from bench.attack.judge import correct
 from bench.attack.probe import Record
-from bench.attack.suites import SUITES, passes
+from bench.attack.suites import SQUARE_AGAIN, SUITES, passes, too_late
 from bench.dataset import Examples
 from bench.errors import MissingError, UsageError
 from bench.model import Classifier, Subject
@@ -130,34 +130,50 @@ class Outcome:
 def run_suite(trial: Trial, suite: str, *, further: tuple[str, ...] = (), journal: Journal, report: Report) -> Outcome:
     """Attack every image with every attack of the suite, then with further ones, until it falls.
 
+    A subject of whose images Square brought down too many (`too_late`) then faces further runs of it.
+
     Guarantees:
         The judge alone decides; what an attack says of itself counts for nothing.
         An attack that crashes stops the evaluation: a failed attack must never read as a robust model.
     """
-    attacks = SUITES[suite] + further
-    letters = _clean_letters(trial)
-    for attack, letter in zip(attacks, LETTERS, strict=False):
-        standing = [i for i, old in enumerate(letters) if old == STANDING]
-        known = journal.recall(attack)
-        todo = [i for i in standing if i not in known]
-        watch = _counting(report, standing=len(standing), of=len(letters), todo=len(todo))
-        _attack(trial, attack, todo, journal, watch)
-        if trial.album is not None:
-            # What an interrupted run brought down while nobody kept the images is brought down again, and counted once.
-            kept = trial.album.holds(attack)
-            if lost := [i for i in standing if not journal.recall(attack)[i] and i not in kept]:
-                _attack(trial, attack, lost, journal, report, counted=False)
-                kept = trial.album.holds(attack)
-                if gone := [i for i in lost if i not in kept]:
-                    raise MissingError(
-                        f"Expected the images of {len(lost)} that fell to {attack} before they were to be kept, got "
-                        f"{len(lost) - len(gone)}: this engine does not find them again; start afresh with --fresh."
-                    )
-        fallen = {i for i, survived in journal.recall(attack).items() if not survived}
-        letters = [letter if old == STANDING and i in fallen else old for i, old in enumerate(letters)]
-        report(Event(stage=attack, note=f"standing {letters.count(STANDING)}/{len(letters)}"))
+    attacks, letters = list[str](), _clean_letters(trial)
+
+    def face(these: tuple[str, ...]) -> None:
+        for attack in these:
+            letter = LETTERS[len(attacks)]
+            fallen = _face(trial, attack, letters, journal, report)
+            letters[:] = [letter if i in fallen else old for i, old in enumerate(letters)]
+            attacks.append(attack)
+            report(Event(stage=attack, note=f"standing {letters.count(STANDING)}/{len(letters)}"))
+
+    face(SUITES[suite] + further)
+    # Where random squares find what every gradient missed, other random squares find more of it.
+    if "square" in attacks and too_late(letters.count(LETTERS[attacks.index("square")]), len(letters)):
+        face(SQUARE_AGAIN)
     records = {attack: Record(**journal.seen(attack)) for attack in attacks}
-    return Outcome(attacks=attacks, letters="".join(letters), records=records)
+    return Outcome(attacks=tuple(attacks), letters="".join(letters), records=records)
+
+
+def _face(trial: Trial, attack: str, letters: list[str], journal: Journal, report: Report) -> set[int]:
+    """Run one attack on the images that stand, as far as the journal does not know; return those that fall."""
+    standing = [i for i, old in enumerate(letters) if old == STANDING]
+    known = journal.recall(attack)
+    todo = [i for i in standing if i not in known]
+    watch = _counting(report, standing=len(standing), of=len(letters), todo=len(todo))
+    _attack(trial, attack, todo, journal, watch)
+    if trial.album is not None:
+        # What an interrupted run brought down while nobody kept the images is brought down again, and counted once.
+        kept = trial.album.holds(attack)
+        if lost := [i for i in standing if not journal.recall(attack)[i] and i not in kept]:
+            _attack(trial, attack, lost, journal, report, counted=False)
+            kept = trial.album.holds(attack)
+            if gone := [i for i in lost if i not in kept]:
+                raise MissingError(
+                    f"Expected the images of {len(lost)} that fell to {attack} before they were to be kept, got "
+                    f"{len(lost) - len(gone)}: this engine does not find them again; start afresh with --fresh."
+                )
+    survived = journal.recall(attack)
+    return {i for i in standing if not survived[i]}
 
 
 def _attack(

@@ -152,3 +152,9 @@ def likeliest(logits: Tensor, n: int) -> Tensor:
 def unit(delta: Tensor) -> Tensor:
     """Return each image's perturbation at L2 norm 1."""
     return delta / (per_image(delta.flatten(1).norm(dim=1), delta) + 1e-12)
+
+
+def lead(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return how far the true class is ahead of the best other one, (N,); below 0 where it is behind."""
+    true = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+    return true - logits.scatter(1, labels.unsqueeze(1), -torch.inf).amax(1)

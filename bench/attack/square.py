@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.attack import randomness
-from bench.attack.search import Answer, Arrivals, Move, Question, choose, seat
+from bench.attack.search import Answer, Arrivals, Move, Question, choose, lead, seat
 from bench.attack.squares_l2 import PatchesL2
 from bench.attack.squares_linf import PatchesLinf
 from bench.attack.suites import Budget
@@ -134,12 +134,12 @@ class Square:
 
     def loss(self, logits: Tensor, rows: Tensor) -> Tensor:
         """Return minus the margin, (n,)."""
-        return -self._margin(logits, self.asked[rows])
+        return -lead(logits, self.slots.labels[self.asked[rows]])
 
     def tell(self, question: Question, answer: Answer) -> Move:
         """Keep each slot's first success."""
         s, slots, position = self.slots, question.slots, self.position
-        margin = self._margin(answer.logits, slots)
+        margin = lead(answer.logits, s.labels[slots])
         never = self.queries
         searching = s.moment == SEARCH
         success = (margin < s.margin[slots]) & searching[slots]
@@ -159,11 +159,6 @@ class Square:
         done = s.query >= self.queries
         offered = done.nonzero().flatten()
         return Move(claims=answer.wrong & counted, counted=counted, offered=offered, offers=s.best[offered], done=done)
-
-    def _margin(self, logits: Tensor, slots: Tensor) -> Tensor:
-        """Return z_y − max of the others, (n,)."""
-        labels = self.slots.labels[slots].unsqueeze(1)
-        return logits.gather(1, labels).squeeze(1) - logits.scatter(1, labels, -torch.inf).amax(1)
 
     def _words(self, keys: Tensor, number: Tensor) -> Tensor:
         """Return the random words of queries, (…, draws)."""

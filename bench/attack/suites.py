@@ -42,6 +42,11 @@ class Passes:
 
 
 SUITES: dict[str, tuple[str, ...]] = {"standard": AUTOATTACK}
+SQUARE_AGAIN = tuple(f"square-{run}" for run in range(2, 6))
+"""Further runs of Square with other random squares, on a subject of whose images the first brought down too many."""
+WARNS, LATE = 0.01, 2
+"""An attack that comes after every gradient of the twin should find next to nothing: not more than this share of the
+test images, AutoAttack's own sign of masked gradients for Square; or so many, for no attack finds all there is."""
 FOREIGN = ("transfer", "surrogate")
 """Attacks that ask another network than the subject; the judge is shown every point that they try."""
 
@@ -60,6 +65,11 @@ def further(subject: Subject) -> tuple[str, ...]:
     return tuple(attacks)
 
 
+def too_late(fallen: int, total: int) -> bool:
+    """Whether an attack that comes after every gradient of the twin brought down more images than it should."""
+    return fallen > LATE and fallen / total > WARNS
+
+
 def passes(attack: str, n_classes: int) -> Passes:
     """Return an attack's budget for one surviving image, an upper bound for both engines.
 
@@ -73,7 +83,7 @@ def passes(attack: str, n_classes: int) -> Passes:
         # Each of FAB's 100 iterations asks for a gradient, then for the class of the new point; every other time the
         # bench engine may have asked for a gradient in vain.
         "fab-t": Passes(forward=203 * targets + 1, backward=151 * targets),
-        "square": Passes(forward=5003, backward=0),
+        **dict.fromkeys(("square", *SQUARE_AGAIN), Passes(forward=5003, backward=0)),
         "apgd-scaled": Passes(forward=102, backward=101),
         # The judge is shown each of the 102 points and the strongest once more.
         "transfer": Passes(forward=205, backward=101),

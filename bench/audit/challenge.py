@@ -17,7 +17,7 @@ from bench.attack.engine import TOGETHER, Trial
 from bench.attack.judge import show
 from bench.dataset import Examples
 from bench.entry import Entry
-from bench.errors import MissingError, UsageError
+from bench.errors import MissingError, UsageError, described
 from bench.run.evidence import UNREADABLE, Deciding, digest_of_file, read_evidence, write_evidence
 from bench.scrutiny import CHALLENGE, VERIFIER, Challenge
 from bench.threat_model import ThreatModel
@@ -113,7 +113,7 @@ def _pt(path: Path) -> dict[str, Tensor]:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, all for a file that is not of tensors
-        first = str(error).strip().partition("\n")[0].partition(". ")[0]
+        first = described(error).partition(". ")[0]
         raise UsageError(f"{path} is not a .pt file of tensors alone: {first}.") from error
     named = stored if isinstance(stored, dict) else {"images": stored}
     return {str(name): value.detach() for name, value in named.items() if isinstance(value, Tensor)}

@@ -11,6 +11,7 @@ from torch import Tensor
 from bench.attack.alarms import ROUNDING
 from bench.attack.engine import TOGETHER, Trial
 from bench.attack.judge import correct, show
+from bench.attack.search import lead
 from bench.entry import Entry
 from bench.model import Classifier
 from bench.run.evidence import Deciding, read_evidence
@@ -96,10 +97,8 @@ def _on_the_border(classifier: Classifier, images: Tensor, labels: Tensor) -> Te
     Kernels of another machine, or another batch, round otherwise, and a quantiser turns that into a whole step.
     """
     logits = classifier(images).double()
-    true = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
-    others = logits.scatter(1, labels.unsqueeze(1), -torch.inf).amax(1)
     spread = (logits - logits.mean(1, keepdim=True)).norm(dim=1)
-    close: Tensor = (true - others).abs() <= ROUNDING * spread
+    close: Tensor = lead(logits, labels).abs() <= ROUNDING * spread
     return close.cpu()
 
 

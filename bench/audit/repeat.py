@@ -23,9 +23,7 @@ from bench.request import Request
 from bench.run.album import FileAlbum
 from bench.scrutiny import Finding
 from bench.stages import attack, compare_twin, count_cost, open_journal, raise_alarms
-from bench.verdicts import STANDING, mcnemar
-
-LEVEL = 0.05
+from bench.verdicts import LEVEL, STANDING, mcnemar
 
 
 def repeat(
@@ -60,8 +58,8 @@ def repeat(
     fallen = album.deciding(outcome.attacks, outcome.letters)
     journal.forget()
     stated = {alarm.name for alarm in entry.verdicts.alarms if alarm.fatal}
-    own = deploy(Subject(twin=parent, parent=parent, deployed=parent), dataset.image_shape)
-    macs = count_cost(parent, own, dataset).macs
+    own = deploy(Subject.of(parent), dataset.image_shape)
+    cost = count_cost(parent, own, dataset)
     findings = [
         _letters(entry, outcome.attacks, outcome.letters),
         Finding(
@@ -70,7 +68,9 @@ def repeat(
             text=f"fatal here: {', '.join(sorted(raised)) or 'none'}; on record: {', '.join(sorted(stated)) or 'none'}",
         ),
         Finding(
-            name="parent", holds=macs == entry.parent.macs, text=f"{macs:,} MACs; on record {entry.parent.macs:,}"
+            name="parent",
+            holds=(cost.macs, cost.bops) == (entry.parent.macs, entry.parent.bops),
+            text=f"{cost.macs:,} MACs, {cost.bops:,} BOPs; on record {entry.parent.macs:,}, {entry.parent.bops:,}",
         ),
     ]  # fmt: skip
     return findings, {number: image for number, image in fallen.items() if entry.verdicts.letters[number] == STANDING}

@@ -20,6 +20,7 @@ from bench.audit.retrial import Retrial, find_model, stand_again
 from bench.compress.sealed import Sealed
 from bench.entry import Entry
 from bench.errors import UsageError
+from bench.pgd20 import pgd20
 from bench.progress import Event, Report
 from bench.provenance import here
 from bench.run.album import FileAlbum
@@ -29,9 +30,11 @@ from bench.stages import compare_twin, count_cost, device_name, disagreement_of,
 from bench.track import load_track, track_names
 from bench.verdicts import STANDING, Proportion
 
-SHARE_STANDING = 0.95
+SHARE_STANDING = 0.98
 """Of the surviving images that are attacked again so many may be expected to stand: other seeds find a few more, the
 reference itself one image in 150. The sample speaks against an entry when its 95 % interval lies below."""
+ROUNDED = 0.01
+"""Another machine rounds otherwise: so large a share of the images, or two, may stand PGD-20 there or fall to it."""
 ENOUGH = 20
 """So many survivors, or all of fewer, are attacked again before a row is called verified."""
 BYTES = 0.01
@@ -97,7 +100,9 @@ def verify(entry: Entry, inquiry: Inquiry, report: Report) -> Outcome:
         report(Event(stage="judge", note=f"{len(entry.verdicts.letters):,} images"))
         findings.append(rejudge_clean(retrial.trial, entry))
         findings += list(_evidence(entry, retrial, inquiry.evidence))
-        findings += [_cost(entry, sealed, retrial), _alarms(entry, retrial)]
+        findings += [_cost(entry, sealed, retrial), _effort(entry, sealed), _alarms(entry, retrial)]
+        if entry.pgd20 is not None:
+            findings.append(_pgd20(entry.pgd20, retrial.trial))
         found, sampled, fallen = _sample(entry, retrial, inquiry, report)
         findings.append(found)
         if inquiry.full:
@@ -135,6 +140,9 @@ def _record(entry: Entry) -> Finding:
     track, letters = entry.track, f"{len(entry.verdicts.letters):,} letters agree with their counts"
     if track.name not in track_names():
         return Finding(name="record", holds=None, text=f"{letters}; track {track.name} is not one of this bench's")
+    if not entry.whole_suite:
+        text = f"it faced {', '.join(entry.verdicts.attacks)}: not all of AutoAttack"
+        return Finding(name="record", holds=False, text=text)
     known = load_track(track.name).fingerprint
     if known != track.fingerprint:
         text = f"track {track.name} is {track.fingerprint} on record, and {known} in this bench"
@@ -211,6 +219,28 @@ def _cost(entry: Entry, sealed: Sealed, retrial: Retrial) -> Finding:
     return Finding(name="cost", holds=True, text=text)
 
 
+def _effort(entry: Entry, sealed: Sealed) -> Finding:
+    """Compare what fine-tuning took with what the model's plan says of it."""
+    stated = (entry.effort.finetune_forward, entry.effort.finetune_backward)
+    tuned = sealed.about.get("finetuning")
+    if tuned is None:
+        return Finding(name="effort", holds=None, text="the model's plan does not say how it was fine-tuned")
+    found = (tuned["forward"], tuned["backward"])
+    text = f"{found[0]:,} images forward and {found[1]:,} backward in fine-tuning"
+    if found != stated:
+        text += f", and {stated[0]:,} and {stated[1]:,} on record"
+    return Finding(name="effort", holds=found == stated, text=text)
+
+
+def _pgd20(stated: Proportion, trial: Trial) -> Finding:
+    """Attack every image by PGD-20 again: it begins at the image, so that only rounding tells two runs apart."""
+    found = sum(pgd20(trial))
+    text = f"{found:,} of {stated.total:,} images stand PGD-20"
+    if found != stated.count:
+        text += f", {stated.count:,} on record"
+    return Finding(name="pgd-20", holds=abs(found - stated.count) <= max(2, ROUNDED * stated.total), text=text)
+
+
 def _alarms(entry: Entry, retrial: Retrial) -> Finding:
     """Ask what no honest classifier answers wrongly; alarms of the attack itself take the whole attack."""
     trial = retrial.trial
@@ -235,7 +265,8 @@ def _sample(
         why = "no image survives" if not surviving else "none was asked for"
         return Finding(name="sample", holds=None if surviving else True, text=why), Proportion(count=0, total=0), {}
     standing, fallen = chosen, dict[int, Tensor]()
-    attacks = ["apgd-ce", "apgd-t"] + ["surrogate", "apgd-scaled"] * (retrial.trial.subject.surrogate is not None)
+    attacks = ["apgd-ce", "apgd-t", "square"]
+    attacks += ["surrogate", "apgd-scaled"] * (retrial.trial.subject.surrogate is not None)
     with tempfile.TemporaryDirectory() as folder:
         album = FileAlbum(Path(folder))
         trial = replace(retrial.trial, seed=inquiry.seed, album=album)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.commands.output import Board, Json, complain, print_json
+from bench.commands.output import Board, Json, print_json, skipped
 from bench.errors import GateError, UsageError
 
 
@@ -32,7 +32,7 @@ def paper(
         studies = [replace(study, scratch=_scratch()) for study in load_studies(board, skip=complaints.append)]
         stale = [] if as_json else write_page(render_paper(studies), board / "paper.md", check=check)
     for sentence in complaints:
-        complain("skipped", sentence, style="yellow")
+        skipped(sentence)
     if as_json:
         print_json([_record(study) for study in studies])
     elif check and (stale or complaints):
@@ -53,7 +53,7 @@ def _scratch() -> dict[str, float]:
 
 
 def _record(study: Any) -> dict[str, Any]:
-    from bench.render.paper import CLAIMS
+    from bench.paper.claims import CLAIMS
 
     rulings = {title: judge(study) for title, _, judge in CLAIMS}
     return {

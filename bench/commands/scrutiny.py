@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.output import Board, Json, complain, console, print_json
+from bench.commands.output import Board, Json, console, print_json, skipped
 from bench.errors import GateError, InterruptedRunError, MissingError, UsageError
 from bench.faults import is_line
 from bench.scrutiny import VERIFIER
@@ -171,7 +171,7 @@ def _ranks(entry: Entry, path: Path, board: Path) -> str:
 
     if path.resolve() != entry.path(board).resolve():
         return ""
-    now = load_entries(board, entry.track.name, skip=lambda sentence: complain("skipped", sentence, style="yellow"))
+    now = load_entries(board, entry.track.name, skip=skipped)
     before = [entry if one.name == entry.name else one for one in now]
     old, new = (_rank_of(entry, rank(entries)) for entries in (before, now))
     return "" if old == new or old is None or new is None else f", rank {new} instead of {old}"

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, WeightQuantizer
+from bench.compress.norms import keep_norms, settle_norms
 from bench.compress.quicken import quicken
 from bench.compress.ranges import MinMax
-from bench.compress.trace import attribute, fold_batch_norm, free_name
+from bench.compress.trace import attribute, free_name
 
 
 def bake(model: nn.Module) -> nn.Module:
@@ -66,13 +67,7 @@ def fold(model: nn.Module) -> nn.Module:
     Args:
         model: left as it is; comes back itself where it is no traced network.
     """
-    if not isinstance(model, fx.GraphModule):
-        return model
-    folded = copy.deepcopy(model)
-    fold_batch_norm(folded, folded.graph)
-    folded.graph.eliminate_dead_code()
-    folded.recompile()
-    return folded
+    return settle_norms(keep_norms(copy.deepcopy(model))) if isinstance(model, fx.GraphModule) else model
 
 
 def _forget_unread(baked: fx.GraphModule) -> None:

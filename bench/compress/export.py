@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import onnxruntime as ort
 import torch
 from torch import Tensor, fx, nn
 
@@ -14,6 +13,7 @@ from bench.compress.fake_quant import ActivationQuantizer, WeightQuantizer, is_q
 from bench.compress.norms import settle_norms
 from bench.compress.onnx_graph import integer_form, integer_share, to_onnx
 from bench.entry import Agreement
+from bench.errors import described
 from bench.model import in_double
 from bench.onnx_session import open_session
 
@@ -53,7 +53,6 @@ class Artefact:
         data: the file a user ships; empty when simulated.
         n_bytes: its size; when simulated, that of weights packed to their bits, plus 4 for each other number.
         integer_macs_share: share of the MACs of convolutions and linears done in integers; None unless int8.
-        runtime: "onnxruntime 1.31.1, 1 thread" or "torch 2.15.0".
         note: why a float model is not ONNX; else empty.
     """
 
@@ -62,7 +61,6 @@ class Artefact:
     data: bytes
     n_bytes: int
     integer_macs_share: float | None
-    runtime: str
     note: str = ""
 
 
@@ -76,7 +74,7 @@ def deploy(subject: Subject, image_shape: tuple[int, int, int], *, threads: int 
     """
     twin = settle_norms(subject.twin)
     if not is_quantized(twin):
-        return _deploy_float(twin, image_shape, threads)
+        return _deploy_float(twin, image_shape)
     bits = {module.bits for module in twin.modules() if isinstance(module, ActivationQuantizer | WeightQuantizer)}
     if bits != {8} or not isinstance(twin, fx.GraphModule):
         return Artefact(
@@ -85,7 +83,6 @@ def deploy(subject: Subject, image_shape: tuple[int, int, int], *, threads: int 
             data=b"",
             n_bytes=packed_bytes(twin, image_shape),
             integer_macs_share=None,
-            runtime=_torch_version(),
         )
     data = to_onnx(integer_form(twin, image_shape), image_shape)
     return Artefact(
@@ -94,21 +91,19 @@ def deploy(subject: Subject, image_shape: tuple[int, int, int], *, threads: int 
         data=data,
         n_bytes=len(data),
         integer_macs_share=integer_share(data),
-        runtime=_onnx_version(threads),
     )
 
 
-def _deploy_float(model: nn.Module, image_shape: tuple[int, int, int], threads: int) -> Artefact:
+def _deploy_float(model: nn.Module, image_shape: tuple[int, int, int]) -> Artefact:
     """Ship a float model as ONNX, or as safetensors where the exporter cannot follow it."""
     kind: Kind = "onnx-float32"
-    runtime, note = _onnx_version(threads), ""
+    note = ""
     try:
         data = to_onnx(model, image_shape)
     except Exception as error:  # the exporter raises a dozen kinds
         from safetensors.torch import save
 
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        kind, runtime, note = "torch", _torch_version(), f"ONNX export failed: {first}"
+        kind, note = "torch", f"ONNX export failed: {described(error)}"
         data = save({name: value.detach().cpu().clone() for name, value in model.state_dict().items()})
     return Artefact(
         kind=kind,
@@ -116,7 +111,6 @@ def _deploy_float(model: nn.Module, image_shape: tuple[int, int, int], threads: 
         data=data,
         n_bytes=len(data),
         integer_macs_share=None,
-        runtime=runtime,
         note=note,
     )
 
@@ -171,11 +165,3 @@ def agreement(twin: nn.Module, deployed: Classifier, images: Tensor, *, batch: i
         gap=float((ours - theirs).norm() / size),
         noise=float((ours - exact).norm() / size),
     )
-
-
-def _onnx_version(threads: int) -> str:
-    return f"onnxruntime {ort.__version__}, {threads} thread{'s' if threads > 1 else ''}"
-
-
-def _torch_version() -> str:
-    return f"torch {torch.__version__}"

@@ -68,8 +68,7 @@ class LowRank:
                 f"Low rank at ratio {self.ratio} left {left / macs:.0%} of the MACs: no layer can be replaced; choose "
                 "a lower ratio or another architecture."
             )
-        order = torch.randperm(len(train), generator=ingredients.generator)[: self.recalibration_images]
-        recalibrate_batch_norm(model, train.pixels(order.to(train.images.device)).to(device))
+        recalibrate_batch_norm(model, ingredients.draw(self.recalibration_images))
         ingredients.report(Event(stage="low-rank", note=f"{len(ranks)} layers replaced, MACs {macs:,} → {left:,}"))
         return dataclasses.replace(subject, twin=model, deployed=model)
 

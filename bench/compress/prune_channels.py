@@ -17,7 +17,7 @@ from bench.compress.fake_quant import is_quantized
 from bench.compress.prune_importance import Importance, Scorer, make_scorer, rank_together
 from bench.compress.prune_transformers import free_widths
 from bench.compress.repair import repair
-from bench.errors import UsageError
+from bench.errors import UsageError, described
 from bench.flop_counter import macs_during
 from bench.progress import Event
 
@@ -101,8 +101,7 @@ class PruneChannels:
             # Shortcuts without parameters (option A) tie stages of different widths; what lies inside a block is free.
             narrow, kept, note = *self._pruned(model, probe, score, inside=True), ", inside blocks only"
         after = self._check_cost(narrow, probe, before)
-        order = torch.randperm(len(train), generator=ingredients.generator)[: self.recalibration_images]
-        images = train.pixels(order.to(train.images.device)).to(device)
+        images = ingredients.draw(self.recalibration_images)
         recalibrate_batch_norm(narrow, images)
         if self.repair:
             repair(narrow, model, kept, images)
@@ -139,7 +138,7 @@ class PruneChannels:
         except Exception as error:
             raise _DoesNotFitError(
                 f"Cannot prune channels of {_name(model)}: torch-pruning does not follow its structure "
-                f"({type(error).__name__}: {_first_line(error)}); choose another architecture."
+                f"({described(error)}); choose another architecture."
             ) from error
         silenced = [outputs for group in structure.channels for outputs in group.silenced]
         return model, _left(whole, silenced)
@@ -253,7 +252,3 @@ def _name(model: nn.Module) -> str:
     elif type(model).__name__ == "Normalized" and children:
         model = children[0]
     return "this network" if isinstance(model, nn.Sequential) else type(model).__name__
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "no reason given")

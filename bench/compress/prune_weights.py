@@ -70,8 +70,7 @@ class PruneWeights:
         with torch.no_grad():
             for weight, kept in zip(weights, self._kept(weights), strict=True):
                 weight.masked_fill_(~kept, 0.0)
-        order = torch.randperm(len(train), generator=ingredients.generator)[: self.recalibration_images]
-        recalibrate_batch_norm(model, train.pixels(order.to(train.images.device)).to(device))
+        recalibrate_batch_norm(model, ingredients.draw(self.recalibration_images))
         total, zeros = sum(weight.numel() for weight in weights), sum(int((weight == 0).sum()) for weight in weights)
         ingredients.report(Event(stage="prune-weights", note=f"{zeros:,} of {total:,} weights are zero"))
         return dataclasses.replace(subject, twin=model, deployed=model, sparse=True)

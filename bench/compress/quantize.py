@@ -77,12 +77,11 @@ class Quantize:
             raise UsageError("The model is sparse, and 1-bit weights have no zero; choose 2 bits or more.")
         train, device = ingredients.train, ingredients.device
         channels, height, width = train.images.shape[1:]
-        traced = keep_norms(trace(subject.twin, (channels, height, width), device, fold=False))
+        traced = keep_norms(trace(subject.twin, (channels, height, width), device))
         bits = Bits(weight=self.weight_bits, activation=self.activation_bits, first_last=self.first_last_bits)
         ranges = Ranges(method=self.range, percentile=self.percentile, learned=self.learn_steps)
         twin = insert_quantizers(traced, bits, ranges)
-        order = torch.randperm(len(train), generator=ingredients.generator)[: self.calibration_images]
-        calibrate(twin, train.pixels(order.to(train.images.device)).to(device), ingredients.report)
+        calibrate(twin, ingredients.draw(self.calibration_images), ingredients.report)
         return dataclasses.replace(subject, twin=twin, deployed=twin)
 
 

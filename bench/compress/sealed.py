@@ -58,7 +58,7 @@ def seal(model: nn.Module, image_shape: tuple[int, int, int], about: dict[str, A
     model = settle_norms(model)
     device = next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
     traced = isinstance(model, fx.GraphModule) and any(operation(node) for node in model.graph.nodes)
-    network = model if isinstance(model, fx.GraphModule) and traced else trace(model, image_shape, device, fold=False)
+    network = model if isinstance(model, fx.GraphModule) and traced else trace(model, image_shape, device)
     graph, tensors = write_graph(network)
     with atomic(folder / TENSORS) as temporary:
         save_file(tensors, temporary)

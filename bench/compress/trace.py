@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from bench.errors import UsageError
+from bench.errors import UsageError, described
 
 # Operations that do nothing when a network is evaluated.
 _IDENTITIES = {"dropout", "feature_dropout", "alpha_dropout", "lift_fresh_copy", "detach", "alias"}
@@ -42,19 +42,16 @@ def any_batch() -> torch.export.Dim:
     return torch.export.Dim("batch", min=1, max=65535)
 
 
-def trace(
-    model: nn.Module, image_shape: tuple[int, int, int], device: torch.device, *, fold: bool = True
-) -> fx.GraphModule:
-    """Return a copy of the network as a graph, in eval mode, batch-norm folded where that is exact.
+def trace(model: nn.Module, image_shape: tuple[int, int, int], device: torch.device) -> fx.GraphModule:
+    """Return a copy of the network as a graph, in eval mode.
 
     Guarantees:
-        The model is left as it was, and the graph computes the same logits.
+        The model is left as it was, and the graph computes the same logits, bit for bit.
 
     Args:
         model: maps (N, C, H, W) to (N, K).
         image_shape: (C, H, W).
         device: where the graph will run; tensors made in `forward` stay there.
-        fold: whether to fold batch-norm; without, the logits are the same bit for bit.
 
     Raises:
         UsageError: torch.export cannot follow the network.
@@ -66,10 +63,9 @@ def trace(
         with torch.enable_grad():
             exported = torch.export.export(model, (images,), dynamic_shapes=({0: batch},))
     except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(
-            f"Cannot trace {type(model).__name__}: torch.export cannot follow it with a free batch size ({first}); "
-            "this needs a network without data-dependent Python branches."
+            f"Cannot trace {type(model).__name__}: torch.export cannot follow it with a free batch size "
+            f"({described(error)}); this needs a network without data-dependent Python branches."
         ) from error
     guards = {"check_guards": False} if "check_guards" in inspect.signature(exported.module).parameters else {}
     root = exported.module(**guards)
@@ -77,8 +73,6 @@ def trace(
     _plain_signature(graph)
     _out_of_place(graph)
     _drop_identities(graph)
-    if fold:
-        fold_batch_norm(root, graph)
     graph.eliminate_dead_code()
     for node in graph.nodes:
         node.meta.clear()
@@ -147,50 +141,6 @@ def foldable(graph: fx.Graph) -> Iterator[tuple[fx.Node, fx.Node]]:
         weight, *bias = conv.all_input_nodes[1:]
         if weight.op == "get_attr" and uses.count(weight.target) == 1 and all(one.op == "get_attr" for one in bias):
             yield conv, norm
-
-
-def fold_batch_norm(root: nn.Module, graph: fx.Graph) -> None:
-    """Fold batch-norm into the convolution before it, in place, where that is exact."""
-    for conv, norm in foldable(graph):
-        path = conv.all_input_nodes[1].target
-        module, prefix = _home(root, str(path))
-        if hasattr(module, "weight_folded"):  # of another convolution whose weight lies in the same module
-            continue
-        weight, bias = _folded(root, conv, norm)
-        module.weight_folded, module.bias_folded = nn.Parameter(weight), nn.Parameter(bias)
-        with graph.inserting_before(conv):
-            new_weight = graph.get_attr(f"{prefix}weight_folded")
-            new_bias = graph.get_attr(f"{prefix}bias_folded")
-        conv.args = (conv.args[0], new_weight, new_bias, *conv.args[3:])
-        norm.replace_all_uses_with(conv)
-        graph.erase_node(norm)
-
-
-def _home(root: nn.Module, path: str) -> tuple[nn.Module, str]:
-    """Return the module that holds the tensor `path`, and what its tensors' paths begin with."""
-    parent, dot, _ = path.rpartition(".")
-    return (attribute(root, parent) if parent else root), parent + dot
-
-
-def _folded(root: nn.Module, conv: fx.Node, norm: fx.Node) -> tuple[Tensor, Tensor]:
-    """Return weight and bias of convolution and batch-norm in one; computed in float64."""
-
-    def value(node: Any) -> Tensor | None:
-        return None if node is None else attribute(root, node.target).detach().double()
-
-    _, gamma, beta, mean, variance, _, _, epsilon, *_ = norm.args
-    weight, bias = value(conv.args[1]), value(conv.args[2] if len(conv.args) > 2 else None)
-    assert weight is not None
-    centre, spread = value(mean), value(variance)
-    assert centre is not None
-    assert spread is not None
-    factor = (spread + float(epsilon)).rsqrt()  # type: ignore[arg-type]
-    scale, shift = value(gamma), value(beta)
-    factor = factor if scale is None else factor * scale
-    moved = (0.0 if bias is None else bias) - centre
-    moved = moved * factor + (0.0 if shift is None else shift)
-    dtype = next(root.parameters()).dtype
-    return (weight * factor.view(-1, 1, 1, 1)).to(dtype), moved.to(dtype)
 
 
 def _check(model: nn.Module, traced: nn.Module, images: Tensor) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, UsageError, described
 
 
 @contextmanager
@@ -22,8 +22,7 @@ def blaming(path: Path | None) -> Iterator[None]:
     except BenchError:
         raise
     except (Exception, SystemExit) as error:
-        first = str(error).strip().partition("\n")[0]
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if path is None or frame.filename == str(path)]
         where = f"{own[-1].filename}, line {own[-1].lineno}" if own else path  # of a syntax error no line ran
-        raise UsageError(f"{where}, raised {type(error).__name__}{': ' + first if first else ''}; mend it.") from error
+        raise UsageError(f"{where}, raised {described(error)}; fix it.") from error

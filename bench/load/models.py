@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.errors import MissingError, UsageError
+from bench.errors import MissingError, UsageError, described
 from bench.load.architectures import ARCHITECTURES, SCHEDULES, build, note
 from bench.load.architectures.schedule import Schedule
 from bench.load.checkpoints import fill, load_checkpoint, read_state_dict
@@ -17,8 +17,6 @@ from bench.load.plugged import MODELS, plugged_model
 from bench.load.python_file import load_function
 from bench.model import ModelSpec, Task
 from bench.registry import did_you_mean
-
-__all__ = ["Fit", "Schedule", "list_models", "load_model"]
 
 Fit = Callable[[nn.Module, Schedule], None]
 """Trains a network in place, on training images that whoever made the function has chosen."""
@@ -184,9 +182,8 @@ def _check_fits(network: nn.Module, spec: ModelSpec, task: Task) -> None:
         with torch.no_grad():
             logits = network(images)
     except Exception as error:  # a foreign network may raise anything
-        line = str(error).strip().partition("\n")[0][:200]
         raise UsageError(
-            f"{spec} does not take the {shape} images of {task.dataset} ({type(error).__name__}: {line}); choose a "
+            f"{spec} does not take the {shape} images of {task.dataset} ({described(error)}); choose a "
             "model made for that size and number of channels."
         ) from error
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):

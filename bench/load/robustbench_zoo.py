@@ -10,13 +10,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from bench.errors import MissingError, UsageError
+from bench.errors import MissingError, UsageError, described
 from bench.files import cache_dir
 from bench.load.checkpoints import DamagedError, harmless_types, read_content
 from bench.load.download import fetch
@@ -92,8 +91,7 @@ def zoo_architecture(zoo: ZooName) -> nn.Module:
         try:
             built: nn.Module = entry["model"]()
         except Exception as error:
-            line = str(error).partition("\n")[0]
-            raise UsageError(f"RobustBench cannot build {zoo} ({type(error).__name__}: {line}).") from error
+            raise UsageError(f"RobustBench cannot build {zoo} ({described(error)}).") from error
         return built
 
 
@@ -162,10 +160,8 @@ def _load(zoo: ZooName) -> nn.Module:
                 model_name=zoo.name, model_dir=folder, dataset=zoo.dataset, threat_model=zoo.shelf
             )
     except Exception as error:
-        line = str(error).partition("\n")[0]
         raise UsageError(
-            f"RobustBench cannot load the file of {zoo} under {folder} ({type(error).__name__}: {line}); delete it and "
-            "run again."
+            f"RobustBench cannot load the file of {zoo} under {folder} ({described(error)}); delete it and run again."
         ) from error
     return network
 
@@ -190,10 +186,9 @@ def _entry(zoo: ZooName) -> dict[str, Any]:
         raise UsageError(
             f"RobustBench has no '{zoo.name}' for {zoo.dataset}, {zoo.threat}, but {' and '.join(elsewhere)}."
         )
-    hint = did_you_mean(zoo.name, get_close_matches(zoo.name, shelf, n=1, cutoff=0.6))
+    hint = did_you_mean(zoo.name, shelf, see="https://robustbench.github.io for the names")
     raise UsageError(
-        f"RobustBench has no model '{zoo.name}' for {zoo.dataset}, {zoo.threat}, among {len(shelf)}."
-        f"{hint or ' See https://robustbench.github.io for the names.'}"
+        f"RobustBench has no model '{zoo.name}' for {zoo.dataset}, {zoo.threat}, among {len(shelf)}.{hint}"
     )
 
 

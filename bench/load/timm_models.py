@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
 
-from bench.errors import UsageError
+from bench.errors import UsageError, described
 from bench.load.checkpoints import read_state_dict
 from bench.load.download import fetch_hub, fetch_url
 from bench.load.normalize import Normalization, normalized
@@ -82,9 +81,8 @@ def untrained(name: str, task: Task) -> nn.Module:
             name, pretrained=False, num_classes=task.n_classes, in_chans=channels, **size
         )
     except Exception as error:
-        line = str(error).partition("\n")[0]
         raise UsageError(
-            f"timm cannot build '{name}' for images of {channels}×{height}×{width} ({type(error).__name__}: {line}); "
+            f"timm cannot build '{name}' for images of {channels}×{height}×{width} ({described(error)}); "
             "choose another architecture."
         ) from error
     return network
@@ -100,5 +98,5 @@ def _check(name: str) -> None:
     tagged = timm.list_pretrained(f"{architecture}.*") if tag and timm.is_model(architecture) else []
     if name in tagged or (timm.is_model(architecture) and not tag):
         return
-    near = get_close_matches(name, tagged or timm.list_models(), n=1, cutoff=0.6)
-    raise UsageError(f"timm has no model '{name}'.{did_you_mean(name, near) or ' See timm.list_models().'}")
+    hint = did_you_mean(name, tagged or timm.list_models(), see="timm.list_models()")
+    raise UsageError(f"timm has no model '{name}'.{hint}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +74,5 @@ def _check(name: str) -> None:
 
     known = zoo.list_models(module=zoo)
     if name not in known:
-        near = get_close_matches(name, known, n=1, cutoff=0.6)
-        hint = did_you_mean(name, near) or " See torchvision.models.list_models()."
+        hint = did_you_mean(name, known, see="torchvision.models.list_models()")
         raise UsageError(f"torchvision has no image classifier '{name}'.{hint}")

@@ -7,17 +7,13 @@ several windows, the median over windows.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
-import torch
 
 from bench.efficiency import Latency
 from bench.measure.runtimes import Run, runner, version
-from bench.model import Classifier
 
 _WINDOWS = 5
 _BATCH = 64
@@ -47,34 +43,23 @@ class Comparison:
 
 
 def measure_latency(
-    child: bytes | Classifier,
-    parent: bytes | Classifier,
-    image_shape: tuple[int, int, int],
-    *,
-    threads: int = 1,
-    budget_s: float = 8.0,
+    child: bytes, parent: bytes, image_shape: tuple[int, int, int], *, budget_s: float = 8.0
 ) -> Latency:
-    """Time a deployed model against its parent at batch 1 and 64.
-
-    A file runs in ONNX Runtime, a function as it is; give two files wherever there are two.
+    """Time a deployed model against its parent in ONNX Runtime, on one thread, at batch 1 and 64.
 
     Args:
-        child: ONNX file, or a function of images (N, C, H, W) on the CPU.
+        child: an ONNX file.
         parent: the same; what the ratios relate to.
         image_shape: (C, H, W).
-        threads: inside one operator.
         budget_s: seconds to spend, about; a second try for a noisy result is part of them.
     """
-    with torch_threads(threads):
-        single, many = (
-            compare(
-                runner(child, images, threads=threads), runner(parent, images, threads=threads), budget_s=budget_s / 2
-            )
-            for images in (made_up_images(n, image_shape) for n in (1, _BATCH))
-        )
+    single, many = (
+        compare(runner(child, images, threads=1), runner(parent, images, threads=1), budget_s=budget_s / 2)
+        for images in (made_up_images(n, image_shape) for n in (1, _BATCH))
+    )
     return Latency(
-        runtime=_runtime(child, parent),
-        threads=threads,
+        runtime=version("onnxruntime"),
+        threads=1,
         median_ms=1e3 * median(single.child_s),
         p90_ms=1e3 * float(np.quantile(single.child_s, 0.9)),
         images_per_s=_BATCH / median(many.child_s),
@@ -134,21 +119,3 @@ def _window(child: Run, parent: Run, seconds: float) -> tuple[list[float], list[
             run()
             times.append(time.perf_counter() - started)
     return ours, theirs
-
-
-def _runtime(child: bytes | Classifier, parent: bytes | Classifier) -> str:
-    files = [model for model in (child, parent) if isinstance(model, bytes)]
-    if not files:
-        return f"torch {torch.__version__}"
-    return version("onnxruntime") if len(files) == 2 else f"{version('onnxruntime')} against torch"
-
-
-@contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """Let PyTorch use so many threads inside an operator."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

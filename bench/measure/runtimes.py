@@ -1,4 +1,4 @@
-"""A model in a runtime, ready to be timed: ONNX Runtime, OpenVINO from the same file, or PyTorch."""
+"""An ONNX file in a runtime, ready to be timed: ONNX Runtime or OpenVINO."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from importlib import metadata, util
 from typing import Literal
 
 import numpy as np
-import torch
 
 from bench.errors import MissingError
-from bench.model import Classifier
 from bench.onnx_session import open_session
 
 Run = Callable[[], None]
@@ -30,20 +28,18 @@ def version(runtime: Runtime) -> str:
     return f"{runtime} {metadata.version(runtime)}"
 
 
-def runner(model: bytes | Classifier, images: np.ndarray, *, threads: int, runtime: Runtime = "onnxruntime") -> Run:
+def runner(model: bytes, images: np.ndarray, *, threads: int, runtime: Runtime = "onnxruntime") -> Run:
     """Return a function that runs the model once.
 
     Args:
-        model: an ONNX file, or a function of images, which PyTorch runs whatever the runtime.
+        model: an ONNX file.
         images: (N, C, H, W) in [0, 1], float32.
-        threads: inside one operator; PyTorch's are the caller's to set.
-        runtime: for a file.
+        threads: inside one operator.
+        runtime: one that is installed.
 
     Raises:
         MissingError: the runtime is not installed.
     """
-    if not isinstance(model, bytes):
-        return _in_torch(model, images)
     return _in_openvino(model, images, threads) if runtime == "openvino" else _in_onnxruntime(model, images, threads)
 
 
@@ -67,15 +63,5 @@ def _in_openvino(data: bytes, images: np.ndarray, threads: int) -> Run:
 
     def run() -> None:
         request.infer([images], share_inputs=True, share_outputs=True)
-
-    return run
-
-
-def _in_torch(model: Classifier, images: np.ndarray) -> Run:
-    tensor = torch.from_numpy(images)
-
-    def run() -> None:
-        with torch.inference_mode():
-            model(tensor)
 
     return run

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.entry import Entry
-from bench.paper.claims import LEAST, LEVEL, Pair, pair
+from bench.paper.claims import LEAST, Pair, pair
 from bench.paper.study import NOTHING, Study
+from bench.verdicts import LEVEL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ def papers_recipes(study: Study) -> list[Entry]:
     trained for less, say.
     """
     compressed = [
-        entry for place, entry in study.cells.items() if place.compression != NOTHING and "+" not in entry.recipe.name
+        entry for place, entry in study.cells.items() if place.compression != NOTHING and not entry.recipe.changed
     ]
     return [entry for entry in compressed if entry.verdicts.robust.interval[0] > LEAST]
 

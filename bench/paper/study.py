@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args
 
 from bench.compression import Compression
 from bench.entry import Entry
-from bench.leaderboard import Skip, load_entries
+from bench.files import Skip
+from bench.leaderboard import load_entries
 from bench.published import Published, load_published
 from bench.track import Track, load_track, track_names
 
@@ -124,7 +125,7 @@ def study(track: Track, entries: Sequence[Entry], rows: Iterable[Published]) -> 
             others.append(entry)
         elif place not in cells:
             cells[place] = entry
-        elif _changed(entry):
+        elif entry.recipe.changed:
             variants.append(entry)
     return Study(
         track=track,
@@ -140,11 +141,7 @@ def study(track: Track, entries: Sequence[Entry], rows: Iterable[Published]) -> 
 
 def _preference(entry: Entry) -> tuple[bool, int, int, str]:
     """Sort entries of one cell: settings that nobody changed first, then most images, then the first seed."""
-    return (_changed(entry), -len(entry.verdicts.letters), entry.seed, entry.name)
-
-
-def _changed(entry: Entry) -> bool:
-    return "+" in entry.recipe.name
+    return (entry.recipe.changed, -len(entry.verdicts.letters), entry.seed, entry.name)
 
 
 def place_of(entry: Entry) -> Place | None:

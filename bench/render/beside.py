@@ -45,7 +45,7 @@ def _asked(row: Published, track: Track, *, brief: bool) -> str:
 
 def _with(table: Table, column: Column) -> Table:
     """Put a column behind the recipe, empty for the measured rows."""
-    at = next(i for i, one in enumerate(table.columns) if one.key == "recipe") + 1
+    at = table.index("recipe") + 1
     lines = tuple(replace(line, cells=(*line.cells[:at], "", *line.cells[at:])) for line in table.lines)
     return replace(table, columns=(*table.columns[:at], column, *table.columns[at:]), lines=lines)
 

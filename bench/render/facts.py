@@ -59,6 +59,8 @@ def badges(entry: Entry) -> list[tuple[str, str]]:
         found.append(("partial", f"{PARTIAL} partial, {asked}: not ranked"))
     if entry.verdicts.fatal:
         found.append(("alarmed", f"{ALARM} fatal alarm: not ranked"))
+    if not entry.whole_suite:
+        found.append(("alarmed", f"{ALARM} attacked by less than AutoAttack: not ranked"))
     return found
 
 
@@ -85,8 +87,12 @@ def accuracies(verdicts: Verdicts) -> list[Accuracy]:
 
 def costs(ours: Efficiency, parent: Efficiency) -> list[Cost]:
     """Return the costs of one prediction and of the model, beside the parent's."""
-    rows: list[tuple[str, int, int, str]] = [("BOPs", ours.bops, parent.bops, ""), ("MACs", ours.macs, parent.macs, "")]
-    rows.append(("parameters", ours.parameters, parent.parameters, ""))
+    rows: list[tuple[str, int, int, str]] = [
+        ("BOPs", ours.bops, parent.bops, ""),
+        ("MACs", ours.macs, parent.macs, ""),
+        ("FLOPs", ours.flops, parent.flops, ""),
+        ("parameters", ours.parameters, parent.parameters, ""),
+    ]
     if ours.nonzeros != ours.parameters:
         rows.append(("  not zero", ours.nonzeros, parent.nonzeros, ""))
     rows.append(("size", ours.bytes, parent.bytes, "B"))
@@ -176,14 +182,15 @@ def evidence(entry: Entry) -> Iterable[tuple[str, str]]:
     if entry.pgd20:
         stand = numbers.percent(entry.pgd20, numbers.decimals_for(entry.pgd20.total))
         yield "PGD-20", f"{stand} % stand this one attack, at which many papers stop"
-    for stage, forward, backward in (
-        ("fine-tuning", effort.finetune_forward, effort.finetune_backward),
-        ("attack", effort.attack_forward, effort.attack_backward),
-    ):
-        if forward:
-            share = effort.relative_cost if stage == "fine-tuning" else None
-            relative = f" ({numbers.ratio(share)} of adversarial training from scratch)" if share else ""
-            yield stage, f"{numbers.amount(forward)} images forward, {numbers.amount(backward)} backward{relative}"
+    if effort.finetune_forward:
+        share, seconds, peak = effort.relative_cost, effort.finetune_seconds, effort.finetune_peak_bytes
+        parts = [_passes(effort.finetune_forward, effort.finetune_backward)]
+        parts += [f"{numbers.ratio(share)} of adversarial training from scratch"] if share else []
+        parts += [numbers.duration(seconds)] if seconds else []
+        parts += [f"peak memory {numbers.amount(peak, unit='B')}"] if peak else []
+        yield "fine-tuning", "; ".join(parts)
+    if effort.attack_forward:
+        yield "attack", _passes(effort.attack_forward, effort.attack_backward)
     if effort.seconds:
         total = numbers.duration(sum(effort.seconds.values()))
         yield "time", f"{total}: " + ", ".join(f"{k} {numbers.duration(v)}" for k, v in effort.seconds.items())
@@ -213,3 +220,7 @@ def evidence(entry: Entry) -> Iterable[tuple[str, str]]:
     yield "packages", ", ".join(f"{name} {version}" for name, version in packages.items())
     machine = place.machine if place.device == "cpu" else f"{place.device}; {place.machine}"
     yield "machine", f"{machine}; {place.when.replace('T', ' ').replace('+00:00', ' UTC')}"
+
+
+def _passes(forward: int, backward: int) -> str:
+    return f"{numbers.amount(forward)} images forward, {numbers.amount(backward)} backward"

@@ -61,7 +61,7 @@ def notes(rows: Sequence[Row]) -> list[Note]:
     if any(entry.effort.relative_cost for entry in entries):
         text = "Images that fine-tuning passes, relative to adversarial training from scratch (20 epochs, PGD-7)."
         found.append(Note(mark="×", text=text, column="finetuning"))
-    if any("+" in entry.recipe.name for entry in entries):
+    if any(entry.recipe.changed for entry in entries):
         text = "name+digits: the recipe of that name with settings changed (--set); bench show ENTRY gives the command."
         found.append(Note(mark="+", text=text))
     found += _parent_notes(entries)

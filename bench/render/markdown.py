@@ -65,9 +65,9 @@ def sections(
 def markdown_table(table: Table, *, base: str = "") -> str:
     """Write the table; each recipe links to its entry's JSON under `base`."""
     # GitHub's pages are about as wide as a laptop's terminal; the facts above name the model if there is but one.
-    if len({line.cells[_index(table, "model")] for line in table.lines}) == 1:
+    if len({line.cells[table.index("model")] for line in table.lines}) == 1:
         table = table.without("model")
-    recipe, robust = _index(table, "recipe"), _index(table, "robust")
+    recipe, robust = table.index("recipe"), table.index("robust")
     folder = f"{base}{quote(table.track)}/"
     rows = [
         [_heading(column) for column in table.columns],
@@ -91,10 +91,6 @@ def splice(text: str, table: str) -> str:
     if not begin or not end or BEGIN in rest or END in before + after:
         raise UsageError(f"Expected one {BEGIN} followed by one {END} in the page.")
     return f"{before}{BEGIN}\n\n{table.strip()}\n\n{END}{after}"
-
-
-def _index(table: Table, key: str) -> int:
-    return next(i for i, column in enumerate(table.columns) if column.key == key)
 
 
 def _heading(column: Column) -> str:

@@ -2,47 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from bench.compression import Compression
 from bench.entry import Entry
 from bench.paper.better import Better, better, papers_recipes
-from bench.paper.claims import FATES, LEAST, LEVEL, MARGIN, Pair, Ruling, cheaper, inherent, reaches
+from bench.paper.claims import CLAIMS, FATES, LEAST, MARGIN, Pair, Ruling
 from bench.paper.study import FINETUNINGS, NOTHING, PAPER, Study
 from bench.render import numbers
 from bench.render.footnotes import PARTIAL, label
-from bench.verdicts import TENSOR_FLOAT
+from bench.verdicts import LEVEL, TENSOR_FLOAT
 
-Claim = tuple[str, str, Callable[[Study], Ruling]]
-CLAIMS: tuple[Claim, ...] = (
-    (
-        "Compression does not inherently lose robustness",
-        "Each compressed entry is compared with the uncompressed one of the same parent and the same fine-tuning, "
-        "where that one has robustness to lose; settings changed with --set are not the same fine-tuning. With 90 % of "
-        "the channels gone, the recipes' own fine-tuning begins more gently than otherwise; its schedule was once "
-        "chosen on test images (docs/pruning.md), so that its figures are a little optimistic.",
-        inherent,
-    ),
-    (
-        "Adversarial fine-tuning of a compressed model reaches the robustness of adversarially trained models",
-        "Each compressed and then adversarially fine-tuned standard parent is compared with the same network, "
-        "adversarially trained (`-adv`), neither compressed nor fine-tuned. `bench:conv8-adv` has had eight epochs of "
-        "N-FGSM, `bench:resnet18-adv` 30 of PGD with three steps: more of them (`bench train` takes `epochs` and "
-        "`attack_steps`) may make a network more robust than that.",
-        reaches,
-    ),
-    (
-        "At lower cost",
-        "Of the entries that reach that robustness, one whose fine-tuning took less than training the network that it "
-        "is compared with is enough. Cost: images forward and backward, attacks included, relative to adversarial "
-        "training as the paper's baseline does it (20 epochs, here with PGD-7). The bench's own adversarially trained "
-        "networks take less than that. Making the standard parent is not in the cost; where the claim is not known to "
-        "hold with that counted, too, the verdict says so.",
-        cheaper,
-    ),
-)
 _FLOOR = f"{numbers.MINUS}{MARGIN:g}"
 _INTRO = f"""# The paper, measured again
 

@@ -86,6 +86,10 @@ class Table:
     lines: tuple[Line, ...]
     notes: tuple[Note, ...]
 
+    def index(self, key: str) -> int:
+        """Return which column it is, from 0."""
+        return next(i for i, column in enumerate(self.columns) if column.key == key)
+
     def width_of(self, index: int) -> int:
         """Return the width of a column's widest text."""
         column = self.columns[index]

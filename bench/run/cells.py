@@ -7,13 +7,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from bench.errors import BenchError
+from bench.errors import BenchError, InterruptedRunError
 from bench.files import cache_dir, write_text
 from bench.progress import Report
 from bench.run.child import Ended, run_child
 from bench.sweep import Cell, Result
-
-INTERRUPTED = 130
 
 Changed = Callable[[int, Result], None]
 """Is told a cell's number, from 0, and its new result."""
@@ -50,7 +48,7 @@ def _measure(cell: Cell, board: Path, report: Report) -> Result:
     start = time.monotonic()
     ended = run_child(["evaluate", *cell.arguments, "--board", str(board), "--json"], report)
     seconds = time.monotonic() - start
-    if ended.code == INTERRUPTED:  # by a signal that was meant for all of us
+    if ended.code == InterruptedRunError.exit_code:  # by a signal that was meant for all of us
         raise KeyboardInterrupt
     entry = cell.find(board) if ended.code == 0 else None
     if entry is not None:

@@ -14,6 +14,7 @@ from bench.attack.engine import Trial, run_suite
 from bench.attack.suites import Budget, further
 from bench.compress.export import deploy
 from bench.compress.sealed import seal, unseal
+from bench.compression import is_finetuning
 from bench.dataset import Dataset, Examples
 from bench.errors import BenchError, UsageError
 from bench.model import Subject
@@ -39,7 +40,7 @@ def rehearse(recipe: Recipe) -> str:
         BenchError: a stage refuses what it is given.
     """
     data, parent = _dataset(), _parent()
-    start = Subject(twin=parent, parent=parent, deployed=parent)
+    start = Subject.of(parent)
     subject = take_steps(start, _shortened(recipe), recipe, _ingredients(data.train, steps=len(recipe.steps)))
     artefact, before = deploy(subject, SHAPE), deploy(start, SHAPE)
     accused = stand_trial(subject, artefact, compressed=bool(recipe.steps))
@@ -71,9 +72,7 @@ def rehearse_step(recipe: Recipe, position: int) -> str:
     earlier = dataclasses.replace(recipe, steps=recipe.steps[:position])
     only = dataclasses.replace(recipe, steps=(recipe.steps[position],))
     parent = _parent()
-    given = take_steps(
-        Subject(twin=parent, parent=parent, deployed=parent), steps[:position], earlier, _ingredients(train, steps=9)
-    )
+    given = take_steps(Subject.of(parent), steps[:position], earlier, _ingredients(train, steps=9))
     images, made = train.pixels(slice(8)), []
     for seed in (1, 2):
         with torch.random.fork_rng(devices=[]):
@@ -88,7 +87,7 @@ def rehearse_step(recipe: Recipe, position: int) -> str:
         raise UsageError("two runs from the same generator differ; draw all randomness from ingredients.generator.")
     if not _moves(made[0], images):
         raise UsageError("no gradient reaches the image through its network; attacks on it would mean nothing.")
-    if recipe.steps[position]["step"].rpartition("/")[2].startswith("finetune") and not ingredients.meter.backward:
+    if is_finetuning(recipe.steps[position]["step"]) and not ingredients.meter.backward:
         raise UsageError("it fine-tunes and counts nothing; call ingredients.meter.passes for each batch.")
     return f"deterministic, parent untouched, gradients reach the image, {_saved(made[0], images)}"
 

@@ -73,7 +73,7 @@ def honest(digits) -> nn.Module:
 @pytest.fixture(scope="session")
 def robust(honest, ingredients) -> nn.Module:
     """The same after three epochs of adversarial training."""
-    subject = Subject(twin=honest, parent=honest, deployed=honest)
+    subject = Subject.of(honest)
     return FinetuneAdversarial(epochs=4, attack_steps=3, learning_rate=0.01, step_ratio=0.5)(subject, ingredients).twin
 
 

@@ -136,4 +136,4 @@ class Constant(nn.Module):
 
 
 def whole(model: nn.Module) -> Subject:
-    return Subject(twin=model, parent=model, deployed=model)
+    return Subject.of(model)

@@ -19,7 +19,7 @@ from small_classifiers import (
 )
 from torch import nn
 
-from bench.attack.alarms import disagreement, inspect, question
+from bench.attack.alarms import disagreement, inspect, question, uncounted
 from bench.attack.engine import Engine, Outcome, Trial, run_suite
 from bench.attack.probe import Record
 from bench.compress.bake import bake
@@ -64,6 +64,11 @@ def raised(engine: Engine, subject: Subject, digits, n: int = 16) -> dict[str, b
 def test_a_question_uncovers(honest, digits, cheat, name):
     found = question(whole(cheat(honest).eval()), digits.test.first(64).pixels())
     assert name in [alarm.name for alarm in found if alarm.fatal]
+
+
+def test_a_cost_that_nobody_counted_is_no_cost_of_nothing():
+    assert [(alarm.name, alarm.fatal) for alarm in uncounted(0)] == [("nothing-counted", True)]
+    assert uncounted(1) == ()
 
 
 @pytest.mark.parametrize("share", [0.1, 0.45])

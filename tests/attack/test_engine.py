@@ -6,12 +6,13 @@ import torch
 from memory_journal import MemoryJournal
 from small_classifiers import L2, LINF, Linear, linear_task, weights, whole
 
-from bench.attack import driver, reference
+from bench.attack import driver, randomness, reference
 from bench.attack.engine import Trial, estimate_seconds, run_suite
 from bench.attack.engines import new_engine
 from bench.attack.judge import correct
+from bench.attack.probe import Record
 from bench.attack.reference import ReferenceEngine
-from bench.attack.suites import SUITES
+from bench.attack.suites import SQUARE_AGAIN, SUITES
 from bench.compress.bake import bake
 from bench.errors import UsageError
 from bench.model import Subject
@@ -68,6 +69,33 @@ def test_only_standing_images_reach_the_next_attack():
     for position, (_, _, shown) in enumerate(propose.shown):
         gone = "x" + "abcd"[:position]
         assert shown == [one for one, letter in zip(sums, outcome.letters, strict=True) if letter not in gone]
+
+
+class Counted:
+    """Brings down so many of the images that reach an attack, by the attack's name; without a look at them."""
+
+    name = "counted 1"
+
+    def __init__(self, **falls: int) -> None:
+        self.falls, self.asked = {name.replace("_", "-"): count for name, count in falls.items()}, []
+
+    def __call__(self, trial, attack, images, report):
+        self.asked.append(attack)
+        yield {image: i >= self.falls.get(attack, 0) for i, image in enumerate(images)}, Record()
+
+
+@pytest.mark.parametrize(("by_square", "again"), [(0, False), (2, False), (3, True)])
+def test_square_runs_again_where_it_found_what_every_gradient_missed(by_square, again):
+    engine = Counted(square=by_square, transfer=1, square_3=2)
+    outcome = run_suite(trial(engine=engine), "standard", further=("transfer",), journal=MemoryJournal(), report=silent)
+    assert outcome.attacks == (*AUTOATTACK, "transfer", *(SQUARE_AGAIN if again else ()))
+    assert engine.asked == list(outcome.attacks)
+    assert [outcome.letters.count(letter) for letter in "deg"] == [by_square, 1, 2 * again]
+
+
+def test_square_again_draws_other_squares():
+    keys = [randomness.keys(0, attack, torch.arange(3)) for attack in ("square", *SQUARE_AGAIN)]
+    assert len({tuple(one.tolist()) for one in keys}) == 5
 
 
 def test_the_clean_letters_come_from_the_deployed_model():

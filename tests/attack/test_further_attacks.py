@@ -57,6 +57,26 @@ def test_the_gradients_of_a_kin_break_a_subject_that_has_none(attack):
     assert seen.zero_gradients == 0
 
 
+def test_a_tie_of_two_classes_is_no_reason_to_overflow():
+    class Twice(nn.Module):
+        """Class 4 is class 0 again, and all logits are large."""
+
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, images):
+            logits = 100 * self.model(images)
+            return torch.cat([logits, logits[:, :1]], dim=1)
+
+    model, examples, survives = linear_task(LINF)
+    twice = bake(Twice(model).eval())
+    standing, seen = alone("apgd-scaled", Subject(twin=twice, parent=model, deployed=twice), n_classes=5)
+    assert seen.broken_gradients == 0
+    alive = [i for i, label in enumerate(examples.labels.tolist()) if label]
+    assert [standing[i] for i in alive] == [bool(survives[i]) for i in alive]
+
+
 class Decoy4(Decoy):
     """Four classes; the gradient of a bystander."""
 

@@ -78,7 +78,7 @@ def test_its_row_neither_ranks_nor_takes_the_place_of_the_official_one():
 
 
 def test_a_search_in_tensor_float_is_named_and_ranked():
-    assert (protocol(new_engine("bench-tf32").name), new_engine("bench-tf32").name) == ((), "bench 1 tf32")
+    assert (protocol(new_engine("bench-tf32").name), new_engine("bench-tf32").name) == ((), "bench 2 tf32")
     entry = make_entry("quant8", "...ax").model_copy(update={"engine": "bench 1 tf32"})
     assert (entry.ranked, entry.attacker) == (True, "bench-tf32")
     assert entry.name.endswith("--tf32")

@@ -26,15 +26,19 @@ from bench.entry import Entry
 from bench.finetune.adversarial import FinetuneAdversarial
 from bench.load.datasets import load_digits
 from bench.model import Subject
+from bench.pgd20 import pgd20
 from bench.progress import silent
 from bench.recipe import Ingredients, Meter
 from bench.run.album import FileAlbum
 from bench.run.journal import FileJournal
 from bench.stages import count_cost, keep_evidence, stand_trial
 from bench.threat_model import ThreatModel
+from bench.verdicts import Proportion
 
 CPU = torch.device("cpu")
-PARENT = Efficiency(macs=64 * 48 + 48 * 10, bops=0, parameters=0, nonzeros=0, bytes=0, artefact="onnx-float32")
+PARENT = Efficiency(
+    macs=64 * 48 + 48 * 10, bops=(64 * 48 + 48 * 10) * 1024, parameters=0, nonzeros=0, bytes=0, artefact="onnx-float32"
+)
 
 
 @pytest.fixture(autouse=True, scope="package")
@@ -65,10 +69,11 @@ def world(digits, parent, tmp_path_factory):
         train=digits.train, threat=TRACK.threat, finetune_images=80_000, generator=torch.Generator().manual_seed(0),
         device=CPU, report=silent, meter=Meter(),
     )  # fmt: skip
-    subject = Subject(twin=parent, parent=parent, deployed=parent)
+    subject = Subject.of(parent)
     subject = FinetuneAdversarial(epochs=10, attack_steps=3, learning_rate=0.05, step_ratio=0.5)(subject, ingredients)
     subject = Quantize(weight_bits=8, activation_bits=8)(subject, ingredients)
-    seal(subject.twin, SHAPE, {"sparse": False}, root / "model")
+    about = {"sparse": False, "finetuning": {"forward": 640_000, "backward": 640_000}}  # as `make_entry` says
+    seal(subject.twin, SHAPE, about, root / "model")
     sealed = unseal(root / "model", CPU)
     made = Subject(twin=sealed.network, parent=parent, deployed=sealed.network)
     artefact = deploy(made, SHAPE)
@@ -88,7 +93,9 @@ def measured(world, threat: ThreatModel) -> tuple[Entry, Path]:
     trial = replace(world["trial"], engine=BenchEngine(budget=BUDGET), album=album, threat=threat)
     outcome = run_suite(trial, "standard", further=further(trial.subject), journal=journal, report=silent)
     entry = make_entry("quant8", outcome.letters, track=TRACK.name, attacks=outcome.attacks)
-    entry = entry.changed(sealed=world["digest"], efficiency=world["cost"], engine="bench 1", parent=PARENT)
+    entry = entry.changed(sealed=world["digest"], efficiency=world["cost"], engine="bench 2", parent=PARENT,
+        pgd20=Proportion(count=sum(pgd20(world["trial"])), total=N),
+    )  # fmt: skip
     return entry.changed(evidence=keep_evidence(entry, album, trial.examples, folder)), folder
 
 

@@ -13,7 +13,7 @@ from bench.entry import Entry, load_entry, refuse_to_forget
 from bench.errors import GateError
 from bench.run.evidence import read_evidence, write_evidence
 from bench.scrutiny import VERIFIER, Challenge, Evidence
-from bench.verdicts import LETTERS, STANDING, Verdicts
+from bench.verdicts import LETTERS, STANDING, Proportion, Verdicts
 
 
 def findings(answer) -> dict[str, bool | None]:
@@ -45,12 +45,12 @@ def test_an_honest_entry_is_verified(run, place, honest):
     path = place(honest)
     code, out, err = run("verify", NAME, "--seed", "5", "--sample", "4")
     assert code == 0, out + err
-    assert out.count("✓") == 8
+    assert out.count("✓") == 10
     assert "4 of 4 surviving images stand" in out
     found = load_entry(path)
     assert (found.status, found.verification.sampled, found.verification.standing) == ("verified", 4, 4)
     assert found.verification.held == (
-        "record", "model", "clean", "evidence", "adversarial", "cost", "alarms", "sample",
+        "record", "model", "clean", "evidence", "adversarial", "cost", "effort", "alarms", "pgd-20", "sample",
     )  # fmt: skip
     assert found.changed(status="measured", verification=None) == honest[0]
 
@@ -114,9 +114,20 @@ CHEATS = {
         lambda entry: {"efficiency": entry.efficiency.model_copy(update={"bytes": entry.efficiency.bytes // 2})},
         {"cost"},
     ),
+    "less fine-tuning": (
+        lambda entry: {"effort": entry.effort.model_copy(update={"finetune_forward": 1})}, {"effort"},
+    ),
+    "more that stand PGD-20": (lambda entry: {"pgd20": Proportion(count=N, total=N)}, {"pgd-20"}),
+    "less than AutoAttack": (
+        lambda entry: {
+            "verdicts": Verdicts.of(attacks=entry.verdicts.attacks[:3], letters=flipped(entry, "d", STANDING).letters),
+            "evidence": None,
+        },
+        {"record"},
+    ),
     "another model": (lambda entry: {"sealed": "0" * 64}, {"model"}),
     "an easier track": (
-        lambda entry: {"track": TRACK.model_copy(update={"eps": TRACK.eps / 2})}, {"record", "adversarial"},
+        lambda entry: {"track": TRACK.model_copy(update={"eps": TRACK.eps / 2})}, {"record", "adversarial", "pgd-20"},
     ),
 }  # fmt: skip
 
@@ -261,7 +272,7 @@ def test_a_model_that_is_not_here_can_be_made_or_named(run, place, honest):
 
 def test_an_entry_that_changed_meanwhile_is_not_overwritten(run, place, honest, monkeypatch):
     path = place(honest)
-    changed = honest[0].changed(seed=0, model="bench:digits-cnn", engine="bench 2")
+    changed = honest[0].changed(seed=0, model="bench:digits-cnn", engine="bench 3")
 
     def meanwhile(*args):
         changed.write(path)

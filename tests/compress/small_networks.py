@@ -92,4 +92,4 @@ def trained(network: type[nn.Module], examples: Examples) -> nn.Module:
 
 def subject(model: nn.Module) -> Subject:
     model = copy.deepcopy(model)
-    return Subject(twin=model, parent=model, deployed=model)
+    return Subject.of(model)

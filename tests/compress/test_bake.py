@@ -79,7 +79,7 @@ def test_baking_twice_changes_nothing(conv, ingredients, unseen):
 
 
 def test_folding_batch_norm_keeps_the_logits(either, unseen):
-    traced = trace(either.twin, SHAPE, torch.device("cpu"), fold=False)
+    traced = trace(either.twin, SHAPE, torch.device("cpu"))
     before = {name: value.clone() for name, value in traced.state_dict().items()}
     folded = fold(traced)
     norms = [sum("batch_norm" in str(node.target) for node in net.graph.nodes) for net in (traced, folded)]
@@ -111,7 +111,7 @@ class Raw(nn.Module):
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d(4), nn.BatchNorm2d(4, track_running_stats=False)])
 def test_what_cannot_be_folded_stays(norm, unseen):
     torch.manual_seed(0)
-    traced = trace(Raw(norm).eval(), SHAPE, torch.device("cpu"), fold=False)
+    traced = trace(Raw(norm).eval(), SHAPE, torch.device("cpu"))
     with torch.no_grad():
         expected, found = traced(unseen), fold(traced)(unseen)
     assert (expected - found).norm() / expected.norm() < 1e-5
@@ -154,12 +154,12 @@ def alike(model: nn.Module, images: Tensor) -> nn.Module:
     return baked
 
 
-def flattened(*layers: nn.Module, fold: bool = True) -> fx.GraphModule:
+def flattened(*layers: nn.Module) -> fx.GraphModule:
     """A channels-last network whose flattened map meets a linear layer."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), *layers, nn.Flatten(), nn.LazyLinear(4)).eval()
     network(torch.rand(2, *SHAPE))
-    return trace(network.to(memory_format=torch.channels_last), SHAPE, torch.device("cpu"), fold=fold)
+    return trace(network.to(memory_format=torch.channels_last), SHAPE, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("between", [nn.ReLU(), nn.MaxPool2d(2), nn.Sequential(nn.ReLU6(), nn.AvgPool2d(2))])
@@ -193,7 +193,7 @@ def test_a_quantised_map_is_read_as_it_lies_and_no_grid_is_found_twice(ingredien
 
 @pytest.mark.parametrize("between", [nn.GELU(), nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4)), nn.Softmax(1)])
 def test_what_may_not_keep_its_channels_is_flattened_as_before(between, unseen):
-    same_answers(flattened(between, fold=False), unseen[:6])
+    same_answers(flattened(between), unseen[:6])
 
 
 def test_a_rectifier_overwrites_only_what_nobody_else_reads(unseen):

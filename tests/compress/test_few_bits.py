@@ -27,7 +27,7 @@ def subject() -> Subject:
     descent = Descent(optimizer="adamw", learning_rate=2e-3, batch_size=32)
     settings = {"generator": torch.Generator().manual_seed(0), "device": torch.device("cpu"), "report": silent}
     train(network, DIGITS.train, cross_entropy, descent, images=32 * 260, stage="", **settings)
-    return Subject(twin=network, parent=network, deployed=network)
+    return Subject.of(network)
 
 
 def ingredients(images: int) -> Ingredients:

@@ -50,7 +50,7 @@ def stirred(twin: nn.Module) -> nn.Module:
 
 
 def test_kept_norms_compute_what_the_network_does_and_obey_train(either, unseen):
-    kept = keep_norms(trace(either.twin, SHAPE, CPU, fold=False))
+    kept = keep_norms(trace(either.twin, SHAPE, CPU))
     assert len(norms(kept)) == 2
     with torch.no_grad():
         assert torch.allclose(kept(unseen), either.twin(unseen), atol=1e-4)

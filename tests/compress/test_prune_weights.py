@@ -37,7 +37,7 @@ class Separable(nn.Module):
 def separable() -> Subject:
     torch.manual_seed(0)
     model = Separable().eval()
-    return Subject(twin=model, parent=model, deployed=model)
+    return Subject.of(model)
 
 
 def zeros(module: nn.Module) -> float:

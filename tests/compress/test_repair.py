@@ -43,7 +43,7 @@ def pruned(network, **settings):
         report=silent,
         meter=Meter(),
     )
-    return PruneChannels(ratio=0.5, **settings)(Subject(twin=network, parent=network, deployed=network), given).twin
+    return PruneChannels(ratio=0.5, **settings)(Subject.of(network), given).twin
 
 
 def outputs_of(network, images):

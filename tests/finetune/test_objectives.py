@@ -94,7 +94,7 @@ def test_a_network_taught_by_itself_on_clean_images_stays(given):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 5)).eval()
     before = copy.deepcopy(model.state_dict())
     step = FinetuneDistill(**SHORT, attack_steps=1, adversarial_share=1e-9, weight_decay=0.0)
-    after = step(Subject(twin=model, parent=model, deployed=model), given()).twin.state_dict()
+    after = step(Subject.of(model), given()).twin.state_dict()
     assert all(torch.allclose(after[name], before[name], atol=1e-6) for name in before)
 
 

@@ -121,7 +121,7 @@ def test_a_quantised_network_is_captured_too(on_device, monkeypatch, quantize):
         train=Examples(images=(255 * images).byte(), labels=labels), threat=THREAT, finetune_images=16,
         generator=torch.Generator().manual_seed(0), device=torch.device("cpu"), report=silent, meter=Meter(),
     )  # fmt: skip
-    twin = on_device(quantize(Subject(twin=parent, parent=parent, deployed=parent), given).twin)
+    twin = on_device(quantize(Subject.of(parent), given).twin)
     for seed in range(3):
         images, labels = on_device(batch(seed))
         assert same(attack(twin, images, labels), directly(twin, monkeypatch, images, labels))

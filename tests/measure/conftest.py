@@ -15,7 +15,7 @@ def given():
     """What a compression step is called with."""
 
     def make(model, shape):
-        subject = Subject(twin=model, parent=model, deployed=model)
+        subject = Subject.of(model)
         images = torch.randint(256, (16, *shape), generator=torch.Generator().manual_seed(0)).byte()
         return subject, Ingredients(
             train=Examples(images=images, labels=torch.zeros(16, dtype=torch.long)),

@@ -156,6 +156,45 @@ def test_a_layer_written_as_products_is_counted_in_float(way, traced):
     assert (counted.macs, counted.bops, counted.layers) == (640, 640 * 32 * 32, ())
 
 
+class Rare(nn.Module):
+    """A linear layer of 64 → 10 by an operation that PyTorch's own counter does not know."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.weight, self.way = nn.Parameter(torch.randn(10, 64)), way
+
+    def forward(self, images):
+        x, w = images.flatten(1), self.weight
+        match self.way:
+            case "mv":
+                return torch.stack([torch.mv(w, row) for row in x])
+            case "addmv":
+                return torch.stack([torch.addmv(torch.zeros(10), w, row) for row in x])
+            case "dot":
+                return torch.stack([torch.stack([torch.dot(row, weight) for weight in w]) for row in x])
+            case "addbmm":
+                return torch.addbmm(torch.zeros(len(x), 10), x[None], w.t()[None])
+            case "distances":
+                return torch.cdist(x, w, p=1)
+            case "bilinear":
+                return F.bilinear(x, torch.ones(len(x), 1), w[:, :, None])
+
+
+@pytest.mark.parametrize("way", ["mv", "addmv", "dot", "addbmm", "distances", "bilinear"])
+def test_operations_that_the_counter_does_not_know_are_counted(way):
+    assert 640 <= count_macs(Rare(way), (1, 8, 8)).macs <= 2 * 640
+
+
+def test_a_convolution_in_the_frequency_domain_is_counted():
+    class Fourier(nn.Module):
+        def forward(self, images):
+            spectrum = torch.fft.rfft2(images)[:, None] * torch.ones(6, 3, 8, 5, dtype=torch.complex64)
+            return torch.fft.irfft2(spectrum.sum(2)).flatten(1)
+
+    products = 4 * 6 * 3 * 8 * 5
+    assert products < count_macs(Fourier(), (3, 8, 8)).macs < products + 2 * 9 * 8 * 8 * 6 * 4
+
+
 def test_a_convolution_written_as_products_is_counted():
     class Unfolded(nn.Module):
         def forward(self, images):

@@ -62,7 +62,7 @@ def page_data(
     for number, (track, rows) in enumerate(boards.items()):
         table = tables[track]
         lines = {line.name: line for line in table.lines}
-        recipe = next(i for i, column in enumerate(table.columns) if column.key == "recipe")
+        recipe = table.index("recipe")
         named = {row.entry.name: row for row in rows}
         fronts = [_front(named, cost) for cost in known]
         for name, row in named.items():
@@ -106,7 +106,7 @@ def _item(pool: Pool, entry: Entry, line: Line, *, label: str) -> list[Any]:
 
 
 def _published_item(pool: Pool, row: Published, line: Line, table: Table) -> list[Any]:
-    label = next(text for column, text in zip(table.columns, line.cells, strict=True) if column.key == "recipe")
+    label = line.cells[table.index("recipe")]
     does, low_high = row.compression, row.robust_count.interval if row.robust_count else None
     question = f"{row.dataset} · {row.threat} · {row.attack}"
     told = [[name, text] for name, text in published_facts(row) if name not in ("question", "source")]
