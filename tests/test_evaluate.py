@@ -40,9 +40,7 @@ SHORT = BenchEngine(budget=Budget(iterations=20, targets=4, queries=200))
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """One cache, one thread, three epochs for the parent and short attacks for the whole file."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """One cache, three epochs for the parent and short attacks for the whole file."""
     with pytest.MonkeyPatch.context() as patch:
         path = tmp_path_factory.mktemp("cache")
         patch.setenv("BENCH_CACHE_DIR", str(path))
@@ -51,7 +49,6 @@ def cache(tmp_path_factory):
         patch.setattr(bench.evaluate, "deploy", exported_once())
         patch.setattr(bench.stages, "measure_latency", partial(measure_latency, budget_s=1.0))
         yield path
-    torch.set_num_threads(threads)
 
 
 def exported_once():

@@ -23,14 +23,6 @@ SHORT = Budget(iterations=15, queries=150, targets=3)
 DIGITS = ThreatModel(norm="Linf", eps=parse_eps("0.15"))
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     return load_digits()
@@ -52,7 +44,6 @@ def ingredients(digits):
 @pytest.fixture(scope="session")
 def honest(digits) -> nn.Module:
     """A clean-trained network: right, and not robust."""
-    torch.set_num_threads(1)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = build("digits-cnn", (1, 8, 8), 10)

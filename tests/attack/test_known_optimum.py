@@ -39,7 +39,6 @@ def outcomes(request):
     if request.param == "bench":
         fewer = BenchEngine(budget=Budget(queries=500))
         return {"Linf": attacked(BenchEngine(), LINF), "L2": attacked(fewer, L2)}
-    torch.set_num_threads(1)
     whole_suite = reference._attacker
 
     def fewer_queries(attack, *args, **kwargs):

@@ -10,14 +10,6 @@ from bench.recipe import Ingredients, Meter
 from bench.threat_model import ThreatModel, parse_eps
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def examples() -> Examples:
     return striped(512, seed=1)

@@ -9,14 +9,6 @@ from bench.load.datasets import load_digits
 EPS = 0.15
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     return load_digits()
