@@ -1,3 +1,4 @@
+import functools
 import sys
 
 import pytest
@@ -11,3 +12,15 @@ def one_thread():
     """
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def one_table_of_operators():
+    """Let the exporter to ONNX keep its table of operators, which it builds anew, for a second, in each export.
+
+    Not before something has imported the exporter, and not where its insides have changed.
+    """
+    table = getattr(sys.modules.get("torch.onnx._internal.exporter._registration"), "ONNXRegistry", None)
+    build = getattr(table, "from_torchlib", None)
+    if build is not None and not hasattr(build, "cache_info"):
+        table.from_torchlib = staticmethod(functools.cache(build))
