@@ -66,8 +66,11 @@ def test_fine_tuned_weights_are_what_is_deployed(conv, ingredients, examples, un
     )
 
 
-@pytest.mark.parametrize("learned", [False, True])
-@pytest.mark.parametrize("size", [1e-4, 1e-12])
+@pytest.mark.parametrize(
+    ("either", "size", "learned"),
+    [("conv", 1e-4, True), ("conv", 1e-12, False), ("residual", 1e-4, False), ("residual", 1e-12, True)],
+    indirect=["either"],
+)
 def test_a_bias_that_its_grid_is_too_fine_for_ships(either, ingredients, unseen, size, learned):
     before = dataclasses.replace(either, twin=copy.deepcopy(either.twin))
     layer = before.twin.hidden if hasattr(before.twin, "hidden") else before.twin.project
