@@ -69,7 +69,7 @@ def either(request, _networks) -> Subject:
     return subject(_networks[request.param])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def ingredients(examples):
     def make(seed: int = 0) -> Ingredients:
         return Ingredients(

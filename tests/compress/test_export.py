@@ -4,20 +4,27 @@ import math
 
 import pytest
 import torch
-from small_networks import SHAPE, train
+from small_networks import SHAPE, subject, train
 
-from bench.compress.export import agreement, deploy, packed_bytes
+from bench.compress.export import Artefact, agreement, deploy, packed_bytes
 from bench.compress.norms import settle_norms
 from bench.compress.prune_channels import PruneChannels
 from bench.compress.quantize import Quantize
 from bench.compress.trace import trace
+from bench.model import Subject
 from bench.onnx_session import open_session
 from bench.provenance import has_vnni
 
 
-def test_int8_runs_in_integers_and_agrees_with_its_twin(either, ingredients, unseen):
-    subject = Quantize()(either, ingredients())
-    artefact = deploy(subject, SHAPE)
+@pytest.fixture(scope="module", params=["conv", "residual"])
+def shipped(request, _networks, ingredients) -> tuple[Subject, Artefact]:
+    """A network of 8 bits, and its file."""
+    small = Quantize()(subject(_networks[request.param]), ingredients())
+    return small, deploy(small, SHAPE)
+
+
+def test_int8_runs_in_integers_and_agrees_with_its_twin(shipped, unseen):
+    subject, artefact = shipped
     assert artefact.kind == "onnx-int8"
     assert artefact.integer_macs_share >= 0.95
     assert artefact.n_bytes == len(artefact.data) > 0
@@ -28,8 +35,8 @@ def test_int8_runs_in_integers_and_agrees_with_its_twin(either, ingredients, uns
         assert result.gap <= 3 * result.noise + 0.01
 
 
-def test_only_processors_without_vnni_pay_for_exact_products(either, ingredients, unseen, monkeypatch):
-    data = deploy(Quantize()(either, ingredients()), SHAPE).data
+def test_only_processors_without_vnni_pay_for_exact_products(shipped, unseen, monkeypatch):
+    data = shipped[1].data
     key, answers = "session.x64quantprecision", []
     for vnni in (True, False):
         monkeypatch.setattr("bench.onnx_session.has_vnni", lambda found=vnni: found)
@@ -55,9 +62,9 @@ def test_the_int8_file_is_a_quarter_of_the_float_one(ingredients, conv):
     assert 0.2 < small.n_bytes / full.n_bytes < 0.45
 
 
-def test_fine_tuned_weights_are_what_is_deployed(conv, ingredients, examples, unseen):
-    subject = Quantize()(conv, ingredients())
-    before = deploy(subject, SHAPE)
+def test_fine_tuned_weights_are_what_is_deployed(shipped, examples, unseen):
+    start, before = shipped
+    subject = dataclasses.replace(start, twin=copy.deepcopy(start.twin))
     train(subject.twin, examples, 10)
     after = deploy(subject, SHAPE)
     assert agreement(subject.twin, after.classifier, unseen).top1 >= 0.995
