@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+import torch_pruning
 from torch import nn
 
 from bench.load.architectures import ARCHITECTURES, SCHEDULES, build, note
@@ -83,17 +84,16 @@ def test_exports_with_a_dynamic_batch(name):
 
 @pytest.mark.parametrize("name", ["digits-cnn", "conv8", "resnet20", "resnet18"])
 def test_survives_torch_pruning(name):
-    pruning = pytest.importorskip("torch_pruning")
     network = build(name, (3, 16, 16), 10).eval()
     before = parameters(network)
     ignored = [network.get_submodule("linear")]
     if name == "resnet20":  # option A: only the channels inside the blocks, not the stream that the padding joins
         inside = [module for path, module in network.named_modules() if path.endswith("conv2")]
         ignored += [network.get_submodule("conv1"), *inside]
-    pruner = pruning.pruner.MagnitudePruner(
+    pruner = torch_pruning.pruner.MagnitudePruner(
         network,
         torch.rand(1, 3, 16, 16),
-        importance=pruning.importance.MagnitudeImportance(p=1),
+        importance=torch_pruning.importance.MagnitudeImportance(p=1),
         pruning_ratio=0.5,
         ignored_layers=ignored,
     )
