@@ -17,7 +17,6 @@ def panels():
 
 @pytest.mark.parametrize("kind", ["pareto", "compression"])
 def test_svg_holds_real_text_and_is_the_same_each_time(tmp_path, kind):
-    pytest.importorskip("matplotlib")
     panels = figure(kind, {"made-up-v1": make_rows()})
     once, again = (write_figure(panels, tmp_path / name).read_text() for name in ("a.svg", "b.svg"))
     assert once == again
@@ -29,7 +28,6 @@ def test_svg_holds_real_text_and_is_the_same_each_time(tmp_path, kind):
 
 
 def test_png_is_sharp_enough_for_print(tmp_path, panels):
-    pytest.importorskip("matplotlib")
     data = write_figure(panels, tmp_path / "a.png").read_bytes()
     assert data.startswith(b"\x89PNG")
     assert int.from_bytes(data[16:20], "big") == 1020  # 3.4 inches at 300 dots
