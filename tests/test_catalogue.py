@@ -63,9 +63,9 @@ def test_an_unknown_kind_is_answered_with_the_nearest(board):
         catalogue("recipe", board)
 
 
-@pytest.mark.parametrize("name", [*listed_names(), *track_names()])
-def test_every_recipe_and_track_is_found(name, board):
-    assert find(name, board)["name"] == name
+def test_every_recipe_and_track_is_found(board):
+    for name in (*listed_names(), *track_names()):
+        assert find(name, board)["name"] == name
 
 
 def test_a_track_is_shown_with_its_fingerprint(board):
