@@ -9,14 +9,14 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.comparison import attack_of
+from bench.board.comparison import attack_of
+from bench.board.leaderboard import check_board, entry_files, tracks_on
+from bench.board.published import FOLDER, Published, best, find_published, load_published
 from bench.compression import Compression
 from bench.entry import Entry, load_entry
 from bench.errors import BenchError, MissingError, UsageError
-from bench.leaderboard import check_board, entry_files, tracks_on
 from bench.model import SOURCES
 from bench.plugins import packages_of
-from bench.published import FOLDER, Published, best, find_published, load_published
 from bench.recipe import STEPS, load_recipe, submission_names
 from bench.recipe_words import listed_names, spell, words
 from bench.registry import did_you_mean
@@ -125,7 +125,7 @@ def find_rows(names: Sequence[str], board: Path) -> list[Entry | Published]:
     Args:
         names: entries and published rows; after the first also `best-published`, the best published figure at the first
             row's compression, or `published:best@WORDS`, the best at the compression that a recipe of these words makes
-            (`sparse90`, `prune50-quant8`, `none`), or `published:best@any`. See `bench.published.best`.
+            (`sparse90`, `prune50-quant8`, `none`), or `published:best@any`. See `bench.board.published.best`.
         board: folder of entries and published rows.
 
     Raises:

@@ -18,6 +18,8 @@ from bench.effort import Effort
 from bench.entry import Entry, refuse_another, refuse_to_forget
 from bench.files import locked
 from bench.load.datasets import load_dataset
+from bench.machine.device import deployed_threads, device_name, pick_device
+from bench.machine.tensor_float import forbid_tensor_float
 from bench.model import Subject
 from bench.parent import load_parent
 from bench.pgd20 import after_pgd20, beats_the_suite, pgd20
@@ -33,17 +35,13 @@ from bench.stages import (
     attack,
     compare_twin,
     compare_under_attack,
-    deployed_threads,
-    device_name,
     keep_evidence,
     measure,
     open_journal,
-    pick_device,
     raise_alarms,
     recipe_record,
     stand_trial,
 )
-from bench.tensor_float import forbid_tensor_float
 from bench.verdicts import Proportion, Verdicts
 
 

@@ -71,7 +71,7 @@ def fit_schedule(
     """
     stem = cached_path(name, task_of(dataset, threat), schedule).stem
     code = code_digest(
-        "finetune", "load/architectures", "threat_model.py", "tensor_float.py"
+        "finetune", "load/architectures", "threat_model.py", "machine/tensor_float.py"
     )  # other code would train otherwise
     checkpoints = cache_dir() / "unfinished-training" / f"{stem}-{code[:16]}"
     step = _step(schedule)

@@ -240,7 +240,7 @@ def _folder(request: Request, parent: nn.Module, dataset: Dataset, device: torch
         "budget": request.track.finetune_images,
         "threat": (request.track.norm, str(request.track.eps)),
         "train": dataset.train.digest,
-        "code": (code_digest("compress", "finetune", "threat_model.py", "tensor_float.py"), torch.__version__),
+        "code": (code_digest("compress", "finetune", "threat_model.py", "machine/tensor_float.py"), torch.__version__),
         "device": device.type,
     }
     if recipe.own_code is not None:

@@ -21,12 +21,12 @@ from pydantic import TypeAdapter
 from bench.dataset import Dataset, Examples
 from bench.errors import BenchError, InterruptedRunError
 from bench.load.datasets import load_dataset
+from bench.machine.device import pick_device
+from bench.machine.tensor_float import forbid_tensor_float
 from bench.parent import load_parent
 from bench.prepare import make
 from bench.progress import Event
 from bench.request import Request
-from bench.stages import pick_device
-from bench.tensor_float import forbid_tensor_float
 
 Tell = Callable[[dict[str, Any]], None]
 

@@ -23,7 +23,6 @@ from bench.contract import digest_of_weights
 from bench.dataset import Dataset, Examples
 from bench.efficiency import Efficiency
 from bench.entry import Agreement, Entry
-from bench.errors import MissingError, UsageError
 from bench.files import cache_dir
 from bench.measure.latency import measure_latency
 from bench.measure.macs import count_macs
@@ -45,31 +44,6 @@ AGREEMENT_IMAGES = 1000
 _PROBED = 64
 EVIDENCE = ".adversarial.npz"
 """What follows an entry's name in that of the file of its adversarial images."""
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device called `name`; "auto" takes CUDA where there is one.
-
-    Raises:
-        UsageError: no such device.
-        MissingError: a device this machine does not have.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"Expected --device auto, cpu or cuda, got '{name}'.") from error
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"Expected --device auto, cpu or cuda, got '{name}'.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise MissingError(f"There is no device '{name}' here ({torch.cuda.device_count()} CUDA devices); use cpu.")
-    return device
-
-
-def deployed_threads(device: torch.device) -> int:
-    """Return how many threads the deployed model answers with: one on a CPU, whose cores the attack needs."""
-    return 1 if device.type == "cpu" else torch.get_num_threads()
 
 
 class Clock:
@@ -160,7 +134,7 @@ def open_journal(
     code = (
         str(request.model),
         *own_code(request.model),
-        code_digest("attack", "compress", "threat_model.py", "tensor_float.py"),
+        code_digest("attack", "compress", "threat_model.py", "machine/tensor_float.py"),
     )
     digest.update("\n".join((*decisive, sealed or "", *code)).encode())
     journal = FileJournal(cache_dir() / "unfinished" / f"{digest.hexdigest()[:24]}.json")
@@ -253,8 +227,3 @@ def recipe_record(recipe: Recipe, made: Prepared) -> RecipeRecord:
     return RecipeRecord(
         name=recipe.name, summary=recipe.summary, steps=made.steps, fingerprint=digits, own_code=own, file=recipe.file
     )  # fmt: skip
-
-
-def device_name(device: torch.device) -> str:
-    """Return "cpu", or the accelerator's name."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

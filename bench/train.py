@@ -23,6 +23,7 @@ from bench.load.architectures.schedule import Schedule
 from bench.load.datasets import load_dataset
 from bench.load.first_use import cached_path, trained
 from bench.load.layout import channels_last
+from bench.machine.tensor_float import forbid_tensor_float
 from bench.model import ModelSpec, Subject
 from bench.parent import fit_schedule, task_of
 from bench.pgd20 import pgd20
@@ -30,7 +31,6 @@ from bench.progress import Report
 from bench.recipe import Meter
 from bench.recipe_form import toml_value
 from bench.registry import did_you_mean
-from bench.tensor_float import forbid_tensor_float
 from bench.track import Track
 from bench.verdicts import Proportion
 

@@ -37,13 +37,13 @@ from bench.dataset import Dataset, Examples
 from bench.finetune.adversarial import FinetuneAdversarial
 from bench.load.datasets import load_dataset
 from bench.load.layout import channels_last
+from bench.machine.tensor_float import forbid_tensor_float
 from bench.model import ModelSpec, Subject
 from bench.parent import load_parent
 from bench.progress import silent
 from bench.recipe import Ingredients, Meter, load_recipe
 from bench.request import Request
 from bench.run.journal import FileJournal
-from bench.tensor_float import forbid_tensor_float
 from bench.threat_model import ThreatModel
 from bench.track import Track, load_track
 

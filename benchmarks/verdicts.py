@@ -30,6 +30,8 @@ from bench.attack.engines import ENGINES, new_engine
 from bench.compress.bake import bake, fold
 from bench.compress.trace import trace
 from bench.load.datasets import load_dataset
+from bench.machine.device import pick_device
+from bench.machine.tensor_float import forbid_tensor_float
 from bench.model import ModelSpec, Subject
 from bench.parent import load_parent
 from bench.prepare import prepare
@@ -37,8 +39,6 @@ from bench.progress import silent
 from bench.recipe import load_recipe
 from bench.request import Request
 from bench.run.journal import FileJournal
-from bench.stages import pick_device
-from bench.tensor_float import forbid_tensor_float
 from bench.track import load_track
 from bench.verdicts import STANDING
 

@@ -5,10 +5,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from bench.board.leaderboard import UNTOUCHED, Row, rank
 from bench.efficiency import Efficiency, Latency
 from bench.effort import Effort
 from bench.entry import Agreement, Entry
-from bench.leaderboard import UNTOUCHED, Row, rank
 from bench.provenance import Provenance
 from bench.recipe import fingerprint
 from bench.recipe_record import RecipeRecord

@@ -4,9 +4,9 @@ from typing import Any
 
 from factories import make_entry
 
+from bench.board.published import Published
 from bench.entry import Entry
 from bench.paper.study import Study, study
-from bench.published import Published
 from bench.recipe import fingerprint, load_recipe
 from bench.track import load_track
 

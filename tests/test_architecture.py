@@ -6,15 +6,19 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
+def placed(name: str) -> set[str]:
+    """Return the modules that a contract puts into layers."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (contract,) = [one for one in settings["contracts"] if one["name"] == name]
+    return {module.strip() for line in contract["layers"] for module in line.split("|")}
+
+
 def test_every_module_has_a_layer():
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
-        "contracts"
-    ]
-    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
-    placed = {name.strip() for line in layers for name in line.split("|")}
     modules = {path.stem for path in (ROOT / "bench").glob("*.py")} - {"__init__", "__main__"}
     folders = {path.parent.name for path in (ROOT / "bench").glob("*/__init__.py")}
-    assert {f"bench.{name}" for name in modules | folders} == placed
+    assert {f"bench.{name}" for name in modules | folders} == placed("one straight line, top to bottom")
+    within = {path.stem for path in (ROOT / "bench" / "board").glob("*.py")} - {"__init__"}
+    assert {f"bench.board.{name}" for name in within} == placed("a board")
 
 
 def test_no_module_is_called_after_nothing():

@@ -20,6 +20,7 @@ from bench.entry import load_entry
 from bench.errors import MissingError, UsageError
 from bench.evaluate import evaluate, evaluate_each
 from bench.load.architectures import SCHEDULES
+from bench.machine.device import pick_device
 from bench.measure.latency import measure_latency
 from bench.model import ModelSpec
 from bench.prepare import published_model
@@ -28,7 +29,7 @@ from bench.recipe import fingerprint, load_recipe, override
 from bench.recipe_record import RecipeRecord
 from bench.request import Request
 from bench.run.evidence import digest_of_file
-from bench.stages import measure, pick_device
+from bench.stages import measure
 from bench.track import load_track
 from bench.verdicts import AUTOATTACK, LETTERS
 

@@ -8,9 +8,9 @@ import pytest
 from factories import make_entry, make_letters
 from rich.console import Console
 
-from bench.comparison import compare
+from bench.board.comparison import compare
+from bench.board.leaderboard import rank
 from bench.entry import load_entry
-from bench.leaderboard import rank
 from bench.render.card import print_entry
 from bench.render.markdown import render_markdown
 from bench.render.plain import BOARD, as_csv, board_json, board_records, comparison_json, comparison_records

@@ -24,7 +24,7 @@ from bench.attack.field import Room
 from bench.attack.hand import Part, Ready, Share, send
 from bench.attack.probe import Record
 from bench.attack.suites import passes
-from bench.interpreter import INTERPRETER, same_modules
+from bench.machine.interpreter import INTERPRETER, same_modules
 from bench.progress import Event, Report
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from bench.allocator import keep_freed_memory
 from bench.attack.apgd import Apgd, Loss
 from bench.attack.capacity import Capacity
 from bench.attack.fab import Fab
@@ -22,6 +21,7 @@ from bench.attack.search import Search
 from bench.attack.square import Square
 from bench.attack.suites import STANDARD, Budget, passes
 from bench.flop_counter import macs_during
+from bench.machine.allocator import keep_freed_memory
 from bench.progress import Event, Report
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from bench.attack.guides import guide
 from bench.attack.judge import judge
 from bench.attack.probe import VANISHED, Record
 from bench.attack.search import Answer, Arrivals, Move, Question, Search, seat
-from bench.tensor_float import tensor_float
+from bench.machine.tensor_float import tensor_float
 
 if TYPE_CHECKING:
     from bench.attack.engine import Trial

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from bench.attack.capacity import Capacity, in_parts
+from bench.machine.tensor_float import tensor_float
 from bench.model import Classifier, Subject
-from bench.tensor_float import tensor_float
 from bench.threat_model import ThreatModel
 
 BATCH = 250

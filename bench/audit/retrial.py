@@ -15,10 +15,11 @@ from bench.dataset import Dataset
 from bench.entry import Entry
 from bench.errors import MissingError, UsageError
 from bench.load.datasets import load_dataset
+from bench.machine.device import deployed_threads
+from bench.machine.tensor_float import forbid_tensor_float
 from bench.model import Subject
 from bench.prepare import published_model, sealed_folder
-from bench.stages import deployed_threads, stand_trial
-from bench.tensor_float import forbid_tensor_float
+from bench.stages import stand_trial
 
 
 @dataclass(frozen=True, kw_only=True)

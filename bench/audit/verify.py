@@ -20,13 +20,14 @@ from bench.audit.retrial import Retrial, find_model, stand_again
 from bench.compress.sealed import Sealed
 from bench.entry import Entry
 from bench.errors import UsageError
+from bench.machine.device import device_name, pick_device
 from bench.pgd20 import pgd20
 from bench.progress import Event, Report
 from bench.provenance import here
 from bench.run.album import FileAlbum
 from bench.run.evidence import digest_of_file
 from bench.scrutiny import Evidence, Finding, Verification
-from bench.stages import compare_twin, count_cost, device_name, disagreement_of, pick_device, probes
+from bench.stages import compare_twin, count_cost, disagreement_of, probes
 from bench.track import load_track, track_names
 from bench.verdicts import STANDING, Proportion
 

@@ -12,8 +12,8 @@ from bench.commands.output import Board, Csv, Json, console, one_form, print_csv
 from bench.errors import GateError, UsageError
 
 if TYPE_CHECKING:
-    from bench.leaderboard import Cost, Row
-    from bench.published import Published
+    from bench.board.leaderboard import Cost, Row
+    from bench.board.published import Published
 
 Rows = Mapping[str, Sequence["Row"]]
 Beside = Mapping[str, tuple[Sequence["Published"], int]]
@@ -35,7 +35,7 @@ def leaderboard(
     as_csv: Csv = False,
 ) -> None:
     """Print the leaderboard, or render it to Markdown or HTML."""
-    from bench.leaderboard import load_boards
+    from bench.board.leaderboard import load_boards
 
     chosen = _cost(cost)
     one_form(as_json=as_json, as_csv=as_csv)
@@ -67,8 +67,8 @@ def compare(
     as_csv: Csv = False,
 ) -> None:
     """Compare the first row with others. Accuracies, paired tests, costs, attacks, images."""
+    from bench.board.comparison import compare
     from bench.catalogue import find_rows
-    from bench.comparison import compare
     from bench.render.comparison import print_comparison
     from bench.render.plain import COMPARISON, comparison_json, comparison_records
 
@@ -83,7 +83,7 @@ def compare(
 
 
 def _cost(name: str) -> Cost:
-    from bench.leaderboard import COSTS
+    from bench.board.leaderboard import COSTS
     from bench.registry import did_you_mean
 
     for cost in COSTS:
@@ -93,7 +93,7 @@ def _cost(name: str) -> Cost:
 
 
 def _beside(boards: Rows, board: Path, skip: Callable[[str], None]) -> Beside:
-    from bench.published import beside, load_published
+    from bench.board.published import beside, load_published
 
     known = load_published(board, skip=skip)
     tracks = {name: rows[0].entry.track for name, rows in boards.items() if rows}
@@ -129,9 +129,9 @@ def _print(boards: Rows, published: Beside, *, as_json: bool, as_csv: bool) -> N
 
 
 def _render(files: Sequence[str], board: Path, cost: Cost, *, check: bool) -> None:
+    from bench.board.leaderboard import check_board, load_boards
+    from bench.board.published import FOLDER
     from bench.files import locked
-    from bench.leaderboard import check_board, load_boards
-    from bench.published import FOLDER
     from bench.render.pages import write_html, write_pages
 
     check_board(board)
@@ -155,7 +155,7 @@ def _render(files: Sequence[str], board: Path, cost: Cost, *, check: bool) -> No
 
 
 def _against(path: Path, board: Path, track: str, *, as_json: bool) -> None:
-    from bench.regressions import load_board, regressions
+    from bench.board.regressions import load_board, regressions
     from bench.render.terminal import print_names
 
     before, after = load_board(path, track=track, skip=skipped), load_board(board, track=track, skip=skipped)

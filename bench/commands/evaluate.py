@@ -85,7 +85,7 @@ def evaluate(
 
 
 def _present(entry: Entry, board: Path) -> None:
-    from bench.leaderboard import load_entries, rank
+    from bench.board.leaderboard import load_entries, rank
     from bench.render.card import print_entry
     from bench.render.terminal import print_board
 

@@ -50,7 +50,7 @@ def list_(
 
 
 def _list_published(filters: dict[str, str], board: Path, *, as_json: bool, as_csv: bool) -> None:
-    from bench.published import load_published, select
+    from bench.board.published import load_published, select
     from bench.render.plain import PUBLISHED, published_json, published_records
     from bench.render.published import print_published
 
@@ -72,9 +72,9 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one recipe, step, track, entry or published row in full."""
+    from bench.board.published import Published
     from bench.catalogue import find, seeds_of
     from bench.entry import Entry
-    from bench.published import Published
     from bench.render.card import print_entry
     from bench.render.plain import published_json
     from bench.render.published import print_published_row

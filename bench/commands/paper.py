@@ -18,8 +18,8 @@ def paper(
     as_json: Json = False,
 ) -> None:
     """Render LEADERBOARD/paper.md: the paper and our entries."""
+    from bench.board.leaderboard import check_board
     from bench.files import locked
-    from bench.leaderboard import check_board
     from bench.paper.study import load_studies
     from bench.render.pages import write_page
     from bench.render.paper import render_paper

@@ -17,8 +17,8 @@ from bench.scrutiny import VERIFIER
 
 if TYPE_CHECKING:
     from bench.audit.verify import Outcome
+    from bench.board.leaderboard import Row
     from bench.entry import Entry
-    from bench.leaderboard import Row
 
 Name = Annotated[str, typer.Argument(metavar="ENTRY", help="An entry: its name or its file.")]
 Model = Annotated[Path | None, typer.Option(help="Folder of its model; else the one beside it, or in the cache.")]
@@ -126,8 +126,8 @@ def challenge(
     from bench.audit.retrial import find_model, same_model, stand_again
     from bench.catalogue import entry_file
     from bench.load.datasets import load_dataset
+    from bench.machine.device import pick_device
     from bench.render.findings import print_fates
-    from bench.stages import pick_device
 
     if not by.strip() or not is_line(by) or by == VERIFIER:
         raise UsageError(f"Expected your name after --by, in one line, got {by!r}.")
@@ -167,7 +167,7 @@ def _conclusion(entry: Entry, held: int, path: Path, board: Path, *, dry_run: bo
 
 def _ranks(entry: Entry, path: Path, board: Path) -> str:
     """Say how the row's rank changed; the entry's file holds the new letters already."""
-    from bench.leaderboard import load_entries, rank
+    from bench.board.leaderboard import load_entries, rank
 
     if path.resolve() != entry.path(board).resolve():
         return ""

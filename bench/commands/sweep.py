@@ -57,8 +57,8 @@ def _run(results: list[Result], file: Path, board: Path) -> list[Result]:
 
 def _forecast(results: list[Result], device: str, *, as_json: bool) -> None:
     from bench.forecast import forecast
+    from bench.machine.device import pick_device
     from bench.render.sweep import print_forecast
-    from bench.stages import pick_device
 
     costs = forecast([result.cell for result in results if result.state != "done"], pick_device(device))
     if as_json:
@@ -70,8 +70,8 @@ def _forecast(results: list[Result], device: str, *, as_json: bool) -> None:
 
 def _plot(results: list[Result], file: Path) -> None:
     """Draw the sweep's own rows by compression level where they differ in that, else by cost."""
+    from bench.board.leaderboard import rank
     from bench.errors import UsageError
-    from bench.leaderboard import rank
     from bench.render.plot.draw import write_figure
     from bench.render.plot.figures import figure
 

@@ -37,7 +37,7 @@ def plot(
     board: Board = Path("leaderboard"),
 ) -> None:
     """Draw a figure for a paper. Robust accuracy by cost, compression level or eps."""
-    from bench.leaderboard import load_boards
+    from bench.board.leaderboard import load_boards
     from bench.render.plot.draw import write_figure
     from bench.render.plot.figures import figure
 

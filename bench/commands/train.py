@@ -28,9 +28,9 @@ def train(
 ) -> None:
     """Train a small network from scratch, to be a parent. Clean or adversarially, as its name says."""
     from bench.errors import InterruptedRunError
+    from bench.machine.device import pick_device
     from bench.model import ModelSpec
     from bench.render.progress import watching
-    from bench.stages import pick_device
     from bench.track import load_track
     from bench.train import train
 

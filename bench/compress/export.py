@@ -14,8 +14,8 @@ from bench.compress.norms import settle_norms
 from bench.compress.onnx_graph import integer_form, integer_share, to_onnx
 from bench.entry import Agreement
 from bench.errors import described
+from bench.machine.onnx_session import open_session
 from bench.model import in_double
-from bench.onnx_session import open_session
 
 if TYPE_CHECKING:
     from bench.model import Classifier, Subject

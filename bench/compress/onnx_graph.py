@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 
 from bench.compress.fake_quant import ActivationQuantizer, BiasQuantizer, WeightQuantizer, quantize_weight
 from bench.compress.trace import any_batch
-from bench.onnx_session import open_session
+from bench.machine.onnx_session import open_session
 
 _OPSET = 18
 # Where each operator of ONNX and ONNX Runtime keeps its weight.

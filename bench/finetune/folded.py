@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, fx, nn
 
-from bench.tensor_float import tensor_float
+from bench.machine.tensor_float import tensor_float
 
 Pair = tuple[nn.Conv2d, nn.BatchNorm2d]
 TOLERANCE = 1e-3

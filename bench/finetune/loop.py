@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from bench.allocator import keep_freed_memory
 from bench.dataset import Examples
 from bench.errors import UsageError
 from bench.finetune import checkpoint
@@ -26,9 +25,10 @@ from bench.finetune.descent import Descent, move, new_optimizer
 from bench.finetune.memory import peak_bytes, start_counting
 from bench.finetune.pgd import forget
 from bench.finetune.watch import Watch
+from bench.machine.allocator import keep_freed_memory
+from bench.machine.tensor_float import autotuned, tensor_float
 from bench.model import grid_parameters
 from bench.progress import Event, Report
-from bench.tensor_float import autotuned, tensor_float
 
 if TYPE_CHECKING:
     from bench.model import Subject

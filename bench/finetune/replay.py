@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from bench.tensor_float import tensor_float_allowed
+from bench.machine.tensor_float import tensor_float_allowed
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Maps (logits, target) to a scalar."""

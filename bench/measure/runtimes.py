@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from bench.errors import MissingError
-from bench.onnx_session import open_session
+from bench.machine.onnx_session import open_session
 
 Run = Callable[[], None]
 """Predicts once, on images it holds."""

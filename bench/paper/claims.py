@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.board.intervals import Paired
 from bench.compression import Compression
 from bench.entry import Entry
-from bench.intervals import Paired
 from bench.paper.study import FINETUNINGS, KINDS, NOTHING, Study, adversarial_kin, is_adversarial
 from bench.recipe import changed_settings
 from bench.verdicts import LEVEL

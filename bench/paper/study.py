@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from bench.board.leaderboard import load_entries
+from bench.board.published import Published, load_published
 from bench.compression import Compression
 from bench.entry import Entry
 from bench.files import Skip
-from bench.leaderboard import load_entries
-from bench.published import Published, load_published
 from bench.track import Track, load_track, track_names
 
 PAPER = "2403.09441"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bench.leaderboard import Row
-from bench.published import AUTOATTACK, MEANING, Published
+from bench.board.leaderboard import Row
+from bench.board.published import AUTOATTACK, MEANING, Published
 from bench.render import numbers
 from bench.render.footnotes import Note
 from bench.render.published import MARKS, marks

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.comparison import Comparison, Contender, Difference, Figure, cost_ratios
+from bench.board.comparison import Comparison, Contender, Difference, Figure, cost_ratios
 from bench.entry import Entry
 from bench.render import numbers
 from bench.render.layout import GUTTER, grid, pairs

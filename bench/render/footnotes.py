@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.board.leaderboard import Cost, Row
 from bench.entry import Entry, Status
-from bench.leaderboard import Cost, Row
 from bench.render import numbers
 
 PARETO, ALARM, PARTIAL, SPARSE, OTHERS = "◆", "!", "◐", "∅", "≠"

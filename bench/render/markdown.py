@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from urllib.parse import quote
 
+from bench.board.leaderboard import Row, no_collection
 from bench.errors import UsageError
-from bench.leaderboard import Row, no_collection
 from bench.render.footnotes import Note
 from bench.render.table import Column, Line, Table, board
 

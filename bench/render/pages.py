@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bench.board.leaderboard import Row
 from bench.files import locked, write_text
-from bench.leaderboard import Row
 from bench.render.html.page import Beside, render_html
 from bench.render.markdown import BEGIN, render_markdown, sections, splice
 

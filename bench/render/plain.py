@@ -7,10 +7,10 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.comparison import Comparison, Contender, Difference, Figure, cost_ratios
+from bench.board.comparison import Comparison, Contender, Difference, Figure, cost_ratios
+from bench.board.leaderboard import Row
+from bench.board.published import Published
 from bench.entry import Entry
-from bench.leaderboard import Row
-from bench.published import Published
 
 Record = dict[str, Any]
 BOARD = (

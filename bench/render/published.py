@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bench.published import MEANING, Obtained, Published
+from bench.board.published import MEANING, Obtained, Published
 from bench.render import numbers
 from bench.render.layout import GUTTER, pairs
 

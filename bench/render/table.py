@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from bench.board.leaderboard import Cost, Row
 from bench.entry import Entry
 from bench.entry import Standing as OfEntry
-from bench.leaderboard import Cost, Row
 from bench.render import numbers
 from bench.render.footnotes import (
     ALARM,

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from bench.leaderboard import Row
+from bench.board.leaderboard import Row
 from bench.render.footnotes import ALARM, PARETO, PARTIAL, STATUS_MARKS, Note
 from bench.render.layout import GUTTER, pairs
 from bench.render.table import Line, Table, board

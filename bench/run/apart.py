@@ -15,7 +15,7 @@ import torch
 from pydantic import TypeAdapter
 
 from bench.errors import InterruptedRunError, MissingError, UsageError
-from bench.interpreter import INTERPRETER, same_modules
+from bench.machine.interpreter import INTERPRETER, same_modules
 from bench.progress import Event, Report
 from bench.request import Request
 

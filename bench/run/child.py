@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from bench.interpreter import INTERPRETER, same_modules
+from bench.machine.interpreter import INTERPRETER, same_modules
 from bench.progress import EVENTS, Event, Report
 
 _GRACE_S = 20.0

@@ -14,8 +14,8 @@ from bench.attack.driver import BenchEngine
 from bench.attack.engine import run_suite
 from bench.attack.engines import new_engine
 from bench.errors import UsageError
+from bench.machine.tensor_float import tensor_float, tensor_float_allowed
 from bench.progress import silent
-from bench.tensor_float import tensor_float, tensor_float_allowed
 from bench.verdicts import STANDING
 
 

@@ -11,8 +11,8 @@ from bench.compress.norms import settle_norms
 from bench.compress.prune_channels import PruneChannels
 from bench.compress.quantize import Quantize
 from bench.compress.trace import trace
+from bench.machine.onnx_session import open_session
 from bench.model import Subject
-from bench.onnx_session import open_session
 from bench.provenance import has_vnni
 
 
@@ -39,7 +39,7 @@ def test_only_processors_without_vnni_pay_for_exact_products(shipped, unseen, mo
     data = shipped[1].data
     key, answers = "session.x64quantprecision", []
     for vnni in (True, False):
-        monkeypatch.setattr("bench.onnx_session.has_vnni", lambda found=vnni: found)
+        monkeypatch.setattr("bench.machine.onnx_session.has_vnni", lambda found=vnni: found)
         session = open_session(data, 1)
         if vnni:
             with pytest.raises(RuntimeError, match=key):

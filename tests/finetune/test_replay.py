@@ -17,10 +17,10 @@ from bench.dataset import Examples
 from bench.finetune import replay
 from bench.finetune.folded import folded
 from bench.finetune.pgd import pgd
+from bench.machine.tensor_float import tensor_float
 from bench.model import Subject
 from bench.progress import silent
 from bench.recipe import Ingredients, Meter
-from bench.tensor_float import tensor_float
 from bench.threat_model import ThreatModel, parse_eps
 
 THREAT = ThreatModel(norm="Linf", eps=parse_eps("8/255"))

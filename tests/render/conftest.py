@@ -3,8 +3,8 @@ from collections.abc import Sequence
 import pytest
 from factories import make_entry, make_letters, make_rows
 
+from bench.board.leaderboard import Row
 from bench.entry import Entry
-from bench.leaderboard import Row
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from factories import make_entry, make_letters
 from rich.cells import cell_len
 from rich.console import Console
 
-from bench.comparison import compare
-from bench.leaderboard import rank
-from bench.published import Published, beside, find_published, load_published, select
+from bench.board.comparison import compare
+from bench.board.leaderboard import rank
+from bench.board.published import Published, beside, find_published, load_published, select
 from bench.render.beside import board_beside
 from bench.render.comparison import print_comparison
 from bench.render.published import print_published, print_published_row

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 import pytest
 from factories import make_entry
 
+from bench.board.leaderboard import Row, rank
 from bench.errors import UsageError
-from bench.leaderboard import Row, rank
 from bench.render.markdown import BEGIN, END, render_markdown, sections, splice
 
 PAGE = f"# bench\n\nintroduction\n\n{BEGIN}\nold\n{END}\n\nthe rest\n"

@@ -2,8 +2,8 @@ from collections.abc import Sequence
 
 from factories import make_entry, make_letters
 
+from bench.board.leaderboard import Row, rank
 from bench.entry import Entry
-from bench.leaderboard import Row, rank
 from bench.render.footnotes import OTHERS
 from bench.render.table import Table, board
 from bench.verdicts import Alarm

@@ -7,8 +7,8 @@ from factories import make_entry, make_letters
 from rich.cells import cell_len
 from rich.console import Console
 
+from bench.board.leaderboard import Row, rank
 from bench.entry import Entry
-from bench.leaderboard import Row, rank
 from bench.render.card import print_entry
 from bench.render.terminal import print_board, print_names
 from bench.verdicts import Alarm

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from itertools import compress
 from typing import Any
 
+from bench.board.leaderboard import Row
+from bench.board.published import Published
+from bench.board.ranking import front
 from bench.entry import Entry
-from bench.leaderboard import Row
-from bench.published import Published
-from bench.ranking import front
 from bench.render import facts
 from bench.render.costs import Cost, costs
 from bench.render.html.packing import pack, shown_of_each

@@ -10,8 +10,8 @@ from importlib import resources
 from string import Template
 from urllib.parse import quote
 
-from bench.leaderboard import Row, no_collection
-from bench.published import Published
+from bench.board.leaderboard import Row, no_collection
+from bench.board.published import Published
 from bench.render.beside import board_beside
 from bench.render.footnotes import ALARM, PARETO, Note
 from bench.render.html.data import order, page_data

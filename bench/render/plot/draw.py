@@ -51,7 +51,7 @@ def write_figure(panels: Sequence[Panel], path: Path) -> Path:
     drawing = BytesIO()
     with rc_context(_STYLE):
         figure = Figure(figsize=(_COLUMN_IN * across, 2.6 * down), layout="constrained")
-        axes = figure.subplots(down, across, squeeze=False).flatten()
+        axes = list(figure.subplots(down, across, squeeze=False).flat)
         for panel, ax in zip(panels, axes, strict=False):
             _draw(panel, ax)
         for ax in axes[len(panels) :]:

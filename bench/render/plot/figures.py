@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 
+from bench.board.leaderboard import Row
+from bench.board.ranking import front
 from bench.compression import Compression, Kind
 from bench.entry import Entry
 from bench.errors import UsageError
-from bench.leaderboard import Row
-from bench.ranking import front
 from bench.recipe_record import UNTUNED
 from bench.registry import did_you_mean
 from bench.render.costs import find_cost

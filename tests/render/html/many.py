@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from factories import make_entry, make_letters, make_rows
 
-from bench.leaderboard import Row, rank
-from bench.published import Published
+from bench.board.leaderboard import Row, rank
+from bench.board.published import Published
 from bench.verdicts import Alarm
 
 MODELS = ("bench:digits-cnn", "bench:conv8", "robustbench:cifar10/Linf/Carmon2019Unlabeled", "autoattack:resnet18")

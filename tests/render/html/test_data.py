@@ -5,7 +5,7 @@ import json
 from factories import make_entry, make_rows
 from many import make_boards, small_boards, small_published
 
-from bench.leaderboard import rank
+from bench.board.leaderboard import rank
 from bench.render.beside import board_beside
 from bench.render.html.data import Pool, order, page_data
 

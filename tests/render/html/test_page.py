@@ -12,7 +12,7 @@ import pytest
 from factories import make_entry, make_letters
 from many import make_boards, small_boards, small_published
 
-from bench.leaderboard import rank
+from bench.board.leaderboard import rank
 from bench.render.html import page
 from bench.render.html.page import render_html
 from bench.render.pages import write_html

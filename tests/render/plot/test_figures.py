@@ -5,8 +5,8 @@ from fractions import Fraction
 import pytest
 from factories import make_entry, make_letters, make_rows
 
+from bench.board.leaderboard import rank
 from bench.errors import UsageError
-from bench.leaderboard import rank
 from bench.render.plot.figures import figure
 from bench.verdicts import Alarm
 

@@ -5,8 +5,8 @@ from itertools import accumulate
 
 import pytest
 
-from bench import ranking
-from bench.ranking import Mask, front, ranks
+from bench.board import ranking
+from bench.board.ranking import Mask, front, ranks
 from bench.verdicts import compare, exact, most_losses
 
 

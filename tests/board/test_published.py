@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from bench.board.published import MEANING, UNTRUSTED, Published, beside, best, load_published, near, select
 from bench.compression import Compression
 from bench.errors import MissingError, UsageError
-from bench.published import MEANING, UNTRUSTED, Published, beside, best, load_published, near, select
 from bench.threat_model import ThreatModel
 
-BOARD = Path(__file__).parents[1] / "leaderboard"
+BOARD = Path(__file__).parents[2] / "leaderboard"
 CIFAR = ThreatModel(norm="Linf", eps=Fraction(8, 255))
 
 

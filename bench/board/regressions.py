@@ -9,11 +9,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from bench.board.leaderboard import load_entries, tracks_on
 from bench.efficiency import COUNTED
 from bench.entry import Entry, load_entry
 from bench.errors import MissingError, UsageError
 from bench.files import Skip
-from bench.leaderboard import load_entries, tracks_on
 from bench.verdicts import compare, mcnemar
 
 CLEAN_POINTS = 1.0

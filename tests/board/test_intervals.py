@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from bench.intervals import paired, unpaired
+from bench.board.intervals import paired, unpaired
 from bench.verdicts import Proportion
 
 

@@ -8,9 +8,9 @@ import time
 import pytest
 from factories import make_entry, make_letters, save_entry
 
+from bench.board.leaderboard import load_boards, load_entries
 from bench.errors import UsageError
 from bench.files import locked
-from bench.leaderboard import load_boards, load_entries
 from bench.render.markdown import render_markdown
 from bench.render.pages import write_pages
 from bench.verdicts import AUTOATTACK, count_letters

@@ -5,9 +5,9 @@ import json
 import pytest
 from factories import make_entry, make_letters
 
+from bench.board.leaderboard import rank
+from bench.board.regressions import load_board, regressions
 from bench.errors import MissingError, UsageError
-from bench.leaderboard import rank
-from bench.regressions import load_board, regressions
 from bench.render.plain import board_json
 from bench.verdicts import Alarm
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from string import ascii_uppercase
 from typing import TypedDict, Unpack
 
+from bench.board.intervals import Interval, Paired, unpaired
+from bench.board.published import AUTOATTACK, Published, near
 from bench.efficiency import COUNTED, Efficiency
 from bench.entry import Entry
 from bench.errors import UsageError
-from bench.intervals import Interval, Paired, unpaired
-from bench.published import AUTOATTACK, Published, near
 from bench.threat_model import ThreatModel
 from bench.verdicts import AUTOATTACK as FOUR
 from bench.verdicts import Proportion

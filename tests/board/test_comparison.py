@@ -6,10 +6,10 @@ from fractions import Fraction
 import pytest
 from factories import make_entry, make_letters
 
-from bench.comparison import attack_of, compare, cost_ratios
+from bench.board.comparison import attack_of, compare, cost_ratios
+from bench.board.intervals import paired, unpaired
+from bench.board.published import Published
 from bench.errors import UsageError
-from bench.intervals import paired, unpaired
-from bench.published import Published
 from bench.verdicts import AUTOATTACK, Proportion, mcnemar
 
 

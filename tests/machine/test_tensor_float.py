@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.tensor_float import forbid_tensor_float, tensor_float, tensor_float_allowed
+from bench.machine.tensor_float import forbid_tensor_float, tensor_float, tensor_float_allowed
 
 CONV, MATMUL = torch.backends.cudnn, torch.backends.cuda.matmul
 

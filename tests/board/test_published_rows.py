@@ -11,7 +11,7 @@ from bench.prepare import MODEL, published_model
 from bench.progress import silent
 from bench.run.evidence import digest_of_file
 
-BOARD = Path(__file__).parents[1] / "leaderboard" / "digits-linf-v1"
+BOARD = Path(__file__).parents[2] / "leaderboard" / "digits-linf-v1"
 ROWS = sorted(path for path in BOARD.glob("*.json") if path.with_suffix(MODEL).is_dir())
 
 

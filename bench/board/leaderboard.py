@@ -12,10 +12,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Literal, get_args
 
+from bench.board.ranking import Mask, front, ranks
 from bench.entry import Entry, load_entry
 from bench.errors import MissingError, UsageError
 from bench.files import Skip
-from bench.ranking import Mask, front, ranks
 from bench.registry import did_you_mean
 from bench.track import load_track, track_names
 from bench.verdicts import STANDING

@@ -7,8 +7,8 @@ from statistics import stdev
 import pytest
 from factories import make_entry, make_letters, save_entry
 
+from bench.board.leaderboard import load_boards, load_entries, rank, tracks_on
 from bench.errors import MissingError, UsageError
-from bench.leaderboard import load_boards, load_entries, rank, tracks_on
 from bench.render.footnotes import label
 from bench.verdicts import Alarm
 

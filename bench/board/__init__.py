@@ -1,0 +1,1 @@
+"""Rows against each other: ranked, compared, regressed, and beside published figures."""
