@@ -85,7 +85,7 @@ class SweepFile(_Table):
     without: tuple[Without, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cell:
     """One question of a sweep: what `bench evaluate` is asked.
 
