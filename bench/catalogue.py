@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import tomllib
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from bench.board.published import FOLDER, Published, best, find_published, load_
 from bench.compression import Compression
 from bench.entry import Entry, load_entry
 from bench.errors import BenchError, MissingError, UsageError
+from bench.files import read_toml
 from bench.model import SOURCES
 from bench.plugins import packages_of
 from bench.recipe import STEPS, load_recipe, submission_names
@@ -63,16 +65,17 @@ def catalogue(what: str, board: Path) -> Names:
 
 
 def find(name: str, board: Path) -> Entry | Published | dict[str, Any]:
-    """Return the recipe, step, track, entry or published row called `name`, or the recipe or entry in the file `name`.
+    """Return the recipe, step, track, entry or published row called `name`; or the recipe, track or entry in that file.
 
     Raises:
-        UsageError: nothing has that name, or several entries do.
+        UsageError: nothing has that name, several entries do, or a file says something that it cannot say.
     """
-    if name in track_names():
+    if name in track_names() or _is_track(Path(name)):
         track = load_track(name)
         return {**track.model_dump(mode="json"), "eps": track.threat.eps_text, "fingerprint": track.fingerprint}
     if spell(name) is not None or name in submission_names() or _is_recipe(Path(name)):
         recipe = load_recipe(name)
+        recipe.declared()  # a setting that no step has is not shown as if one had it
         pinned = {"model": recipe.model, "track": recipe.track, "seeds": list(recipe.seeds)}
         own = {"own_code": f"{recipe.own_code.file}, sha256 {recipe.own_code.sha256}"} if recipe.own_code else {}
         told = {key: value for key, value in pinned.items() if value} | own
@@ -232,6 +235,14 @@ def _question(entry: Entry) -> Hashable:
     """Return all that two seeds of one measurement share."""
     recipe = (entry.recipe.name, entry.recipe.fingerprint)
     return *recipe, entry.model, entry.track.fingerprint, entry.partial, entry.attacker
+
+
+def _is_track(path: Path) -> bool:
+    """Whether somebody's TOML is a track's: only they have a radius."""
+    try:
+        return path.suffix == ".toml" and path.is_file() and "eps" in tomllib.loads(read_toml(path))
+    except tomllib.TOMLDecodeError:
+        return False
 
 
 def _is_recipe(path: Path) -> bool:

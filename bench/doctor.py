@@ -25,6 +25,10 @@ def diagnose() -> dict[str, list[tuple[str, str]]]:
         "data sets": [(name, find_dataset(name)) for name in dataset_names()],
         "folders": [
             ("BENCH_DATA_DIR", str(data_dir() or "not set: only digits, and what can be downloaded")),
+            (
+                "BENCH_WEIGHTS_DIR",
+                os.environ.get("BENCH_WEIGHTS_DIR") or "not set",
+            ),
             ("BENCH_CACHE_DIR", str(cache_dir())),
             ("BENCH_OFFLINE", "downloads are forbidden" if offline() else "downloads are allowed"),
         ],

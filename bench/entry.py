@@ -20,7 +20,8 @@ from bench.faults import is_line
 from bench.files import locked, write_text
 from bench.own_code import OwnCode
 from bench.provenance import Provenance
-from bench.recipe import changed_settings, is_named
+from bench.recipe import is_named
+from bench.recipe_changes import own_name
 from bench.recipe_record import RecipeRecord
 from bench.recipe_words import spell
 from bench.scrutiny import CHALLENGE, VERIFIER, Challenge, Evidence, Verification
@@ -213,7 +214,7 @@ class Entry(BaseModel):
     @property
     def command(self) -> str:
         """The command that measures it again."""
-        recipe, code = self.recipe.name.partition("+")[0], self.recipe.own_code
+        recipe, code = own_name(self.recipe.name), self.recipe.own_code
         # Of somebody's own files the names are known, not where they lie.
         track = self.track.name + ".toml" * (self.track.name not in track_names())
         words = [f"bench evaluate --recipe {shlex.quote(self.recipe.file or recipe)} --track {shlex.quote(track)}"]
@@ -223,10 +224,7 @@ class Entry(BaseModel):
         words += ["--trust"] if code or "python:" in self.model else []
         words += [f"--n-examples {len(self.verdicts.letters)}"] if self.partial else []
         words += [f"--engine {self.attacker}"] if self.attacker != "bench" else []
-        for path, (value, _) in changed_settings(self.recipe.name, self.recipe.steps).items():
-            if value is not None:  # which TOML cannot say: it is what the setting is without a value
-                text = json.dumps(value) if isinstance(value, bool) else str(value)
-                words.append(f"--set {shlex.quote(f'{path}={text}')}")
+        words += [f"--set {shlex.quote(change)}" for change in self.recipe.assignments]
         return " ".join(words)
 
     def path(self, board: Path) -> Path:
@@ -284,17 +282,33 @@ def refuse_to_forget(path: Path, new: Entry | None = None) -> None:
         )
 
 
-def refuse_another(path: Path, name: str, steps: Sequence[dict[str, Any]], own_code: OwnCode | None) -> None:
-    """Raise UsageError where an entry of another recipe of the same name stands, from somebody's own file.
+def refuse_another(
+    path: Path, track: Track, name: str, steps: Sequence[dict[str, Any]], own_code: OwnCode | None
+) -> None:
+    """Raise UsageError where an entry of another recipe, or track, of the same name stands, from somebody's own file.
 
-    A spelt recipe, or a submission, is the only one of its name: where that has changed, its entry follows.
+    A spelt recipe, or a submission, is the only one of its name, and so is a track of the bench: where that has
+    changed, its entry follows.
     """
-    old = None if is_named(name.partition("+")[0]) else _standing(path)
-    if old is not None and (difference := old.recipe.difference(steps, own_code)):
+    named = is_named(own_name(name))
+    old = None if named and track.name in track_names() else _standing(path)
+    if old is None:
+        return
+    if track.name not in track_names() and old.track.fingerprint != track.fingerprint:
+        raise UsageError(
+            f"{path} answers another question that is called {track.name}: {_difference(old.track, track)}. Give your "
+            f"track's file another name, or move that folder away."
+        )
+    if not named and (difference := old.recipe.difference(steps, own_code)):
         raise UsageError(
             f"{path} holds another recipe that is called {name}: {difference}. Rename your recipe's file, or move that "
             "entry away."
         )
+
+
+def _difference(old: Track, new: Track) -> str:
+    changed = {key: (getattr(old, key), getattr(new, key)) for key in Track.model_fields}
+    return ", ".join(f"its {key} is {was}, and this one's {now}" for key, (was, now) in changed.items() if was != now)
 
 
 def _standing(path: Path) -> Entry | None:

@@ -90,7 +90,7 @@ def _evaluate(request: Request, board: Path, report: Report) -> tuple[Entry, Fil
         check_budget(request.recipe, len(dataset.train), track.finetune_images)
         examples = dataset.test.first(request.images)
         place = board / track.name / f"{dataclasses.replace(request, n_examples=len(examples)).name}.json"
-        refuse_another(place, request.recipe.name, declared, request.recipe.own_code)
+        refuse_another(place, track, request.recipe.name, declared, request.recipe.own_code)
         refuse_to_forget(place)
         if len(dataset.test) < track.n_examples:
             short = f"{len(dataset.test):,} test images, and {track.name} asks for {track.n_examples:,}: a partial row"
@@ -167,7 +167,7 @@ def _evaluate(request: Request, board: Path, report: Report) -> tuple[Entry, Fil
     )
     with locked(board):
         # Another's entry may have come meanwhile, or a challenge, whose row keeps its images, too.
-        refuse_another(place, entry.recipe.name, entry.recipe.steps, entry.recipe.own_code)
+        refuse_another(place, track, entry.recipe.name, entry.recipe.steps, entry.recipe.own_code)
         refuse_to_forget(place, entry)
         if album is not None and keep is not None:
             entry = entry.changed(evidence=keep_evidence(entry, album, examples, keep))

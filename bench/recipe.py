@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import TypeAdapter, ValidationError
 
 from bench.errors import MissingError, UsageError
+from bench.faults import is_line
 from bench.files import read_toml
 from bench.own_code import OwnCode
 from bench.progress import Report
-from bench.recipe_form import SETTING, assign, assignments, read_form, toml_value
+from bench.recipe_form import assign, assignments, read_form
 from bench.recipe_words import listed_names, spell, words
 from bench.registry import Registry, did_you_mean
 
@@ -128,6 +128,7 @@ class Recipe:
         model: the parent it was made for; "" for the track's.
         track: the track it was made for; "" for any.
         seeds: under which it is measured, unless the user names one; none for the usual one.
+        changes: settings changed on the command line, as they were written.
     """
 
     name: str
@@ -139,6 +140,7 @@ class Recipe:
     model: str = ""
     track: str = ""
     seeds: tuple[int, ...] = ()
+    changes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = [table.get("step") for table in self.steps].count("quantize")
@@ -201,26 +203,6 @@ def _complete(table: dict[str, Any], step: Step) -> dict[str, Any]:
     return {"step": table["step"], **dataclasses.asdict(step)}  # type: ignore[call-overload]
 
 
-def changed_settings(name: str, steps: Sequence[dict[str, Any]]) -> dict[str, tuple[Any, Any]]:
-    """Return what was changed with --set: the path of each setting → (its value, the recipe's own).
-
-    Args:
-        name: as `override` makes it, "quant8-advft+c740f3"; no setting of another name was changed.
-        steps: with every setting. Those of a submission all count as changed, from None: it may not be at hand.
-    """
-    recipe, plus, _ = name.partition("+")
-    spelt = spell(recipe)
-    if not plus:
-        return {}
-    own = Recipe(name=recipe, summary="", steps=tuple(spelt[1])).declared() if spelt else [{} for _ in steps]
-    return {
-        f"steps.{i}.{key}": (value, before.get(key))
-        for i, (step, before) in enumerate(zip(steps, own, strict=True))
-        for key, value in step.items()
-        if key != "step" and (key not in before or before[key] != value)
-    }
-
-
 def fingerprint(complete: tuple[dict[str, Any], ...], own_code: OwnCode | None = None) -> str:
     """Return twelve digits that change when any setting of any step does, or the code of the recipe's own steps."""
     text = json.dumps(complete, sort_keys=True, default=str) + (own_code.sha256 if own_code else "")
@@ -258,9 +240,14 @@ def _load(name: str, submissions: Path, heirs: tuple[str, ...]) -> Recipe:
             raise MissingError(f"There is no recipe file {path}.")
         if is_named(path.stem, submissions):
             raise UsageError(f"There is a recipe called {path.stem} already; give {path} a name of its own.")
+        if "+" in path.stem or "--" in path.stem or not is_line(path.stem):
+            raise UsageError(
+                f"Expected the name of a recipe's file without '+' and '--', got {path.name!r}: rows are called after "
+                "it, and these mark changed settings and seeds."
+            )
         if (file := path.resolve().as_posix()) in heirs:
             raise UsageError(f"Recipe {path.stem}: it extends itself, by way of {path}.")
-        read = _read(read_toml(path), path.stem, submissions, None, (*heirs, file))
+        read = _read(read_toml(path), path.stem, submissions, None, (*heirs, file), beside=path.parent)
         return dataclasses.replace(read, file=path.name)
     if (spelt := spell(name)) is not None:
         summary, steps = spelt
@@ -269,7 +256,7 @@ def _load(name: str, submissions: Path, heirs: tuple[str, ...]) -> Recipe:
         if (path / "recipe.toml").is_file() and spell(path.name) is None:
             if is_named(path.name, submissions) and not path.samefile(submissions / path.name):
                 raise UsageError(f"There is a recipe called {path.name} already; give {path} a name of its own.")
-            read = _read(read_toml(path / "recipe.toml"), path.name, submissions, path, heirs)
+            read = _read(read_toml(path / "recipe.toml"), path.name, submissions, path, heirs, beside=path)
             return read if path == submissions / name else dataclasses.replace(read, file=path.name)
     if "/" in name:
         raise MissingError(f"There is no recipe in {name}: expected a folder with recipe.toml, or a .toml file.")
@@ -286,12 +273,16 @@ def parse_recipe(text: str, *, name: str, submissions: Path = Path("submissions"
     return _read(text, name, submissions, None, ())
 
 
-def _read(text: str, name: str, submissions: Path, folder: Path | None, heirs: tuple[str, ...]) -> Recipe:
+def _read(
+    text: str, name: str, submissions: Path, folder: Path | None, heirs: tuple[str, ...], beside: Path = Path()
+) -> Recipe:
     raw = read_form(text, name)
     base = Recipe(name=name, summary="", steps=())
     if extended := raw.get("extends"):
         if extended in (*heirs, name):
             raise UsageError(f"Recipe {name}: it extends itself, by way of {extended}.")
+        if extended.endswith(".toml") and (beside / extended).is_file():
+            extended = (beside / extended).as_posix()
         base = _load(extended, submissions, (*heirs, name))
     inherited = [dict(table) for table in base.steps]
     for path, value in assignments(raw.get("set", {})):
@@ -323,23 +314,3 @@ def _own_code(file: Path, where: str, inherited: OwnCode | None) -> OwnCode:
             f"{where}: the recipe it extends has own steps, too; copy them into {file}, and do not extend."
         )
     return OwnCode.of(file)
-
-
-def override(recipe: Recipe, changes: list[str]) -> Recipe:
-    """Return the recipe with settings changed, each given as `steps.0.weight_bits=4`, under a name of its own.
-
-    Raises:
-        UsageError: not an assignment, no such step, or not a TOML value.
-    """
-    if not changes:
-        return recipe
-    steps = [dict(table) for table in recipe.steps]
-    for change in changes:
-        path, equals, value = change.partition("=")
-        if not equals:
-            raise UsageError(f"Expected --set {SETTING}=VALUE (steps.0.weight_bits=4), got '{change}'.")
-        assign(steps, path.strip(), toml_value(value.strip()), f"--set {change}: recipe {recipe.name}", written=change)
-    # A measurement of something else must not take the place of the recipe's own, nor carry its authors' claim.
-    name = f"{recipe.name}+{fingerprint(tuple(steps))[:6]}"
-    summary = f"{recipe.summary}, with {', '.join(changes)}"
-    return dataclasses.replace(recipe, name=name, summary=summary, steps=tuple(steps), folder="")

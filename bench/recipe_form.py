@@ -13,6 +13,8 @@ from bench.registry import did_you_mean
 
 KEYS = ("summary", "extends", "set", "model", "track", "seeds", "steps")
 SETTING = "steps.INDEX.KEY"
+LARGEST_SEED = 2**63 - 1
+"""PyTorch's generators take no more."""
 
 
 def read_form(text: str, name: str) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def _check_pins(raw: dict[str, Any], name: str) -> None:
         except UsageError as error:
             raise UsageError(f"Recipe {name}, model: {error}") from error
     seeds = raw.get("seeds", [0])
-    whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
+    whole = isinstance(seeds, list) and all(type(seed) is int and 0 <= seed <= LARGEST_SEED for seed in seeds)
     if not whole or not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(
             f"Recipe {name}: expected seeds = [0, 1, 2], different whole numbers from 0 on, got {seeds!r}."

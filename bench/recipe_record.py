@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from bench.compression import Compression
 from bench.own_code import OwnCode
 from bench.recipe import fingerprint
+from bench.recipe_changes import changed_settings, own_name
 
 FINETUNE, UNTUNED = "finetune-", "none"
 
@@ -18,7 +19,8 @@ FINETUNE, UNTUNED = "finetune-", "none"
 class RecipeRecord(BaseModel):
     """The recipe as it ran, every setting spelled out; the file that its own steps came from; and its own TOML file.
 
-    Both are None where there is none; that of a recipe in `submissions` is not named.
+    Both are None where there is none; that of a recipe in `submissions` is not named. `changes` are settings as --set
+    wrote them, which older records do not say.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,11 +30,22 @@ class RecipeRecord(BaseModel):
     fingerprint: str
     own_code: OwnCode | None = None
     file: str | None = None
+    changes: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
         """Whether settings of a recipe were changed with --set: "quant8-advft+c740f3"."""
-        return "+" in self.name
+        return own_name(self.name) != self.name
+
+    @property
+    def assignments(self) -> tuple[str, ...]:
+        """What --set takes to change the same settings; an older record does not say how they were written."""
+        changed = changed_settings(self.name, self.steps)
+        # TOML has no word for None: it is what the setting is without a value.
+        values = {path: value for path, (value, _) in changed.items() if value is not None}
+        return self.changes or tuple(
+            f"{path}={json.dumps(value) if isinstance(value, bool) else value}" for path, value in values.items()
+        )
 
     @property
     def compression(self) -> Compression:

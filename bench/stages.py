@@ -225,5 +225,6 @@ def recipe_record(recipe: Recipe, made: Prepared) -> RecipeRecord:
         own = dataclasses.replace(own, file="/".join(Path(own.file).parts[-2:]), isolated=made.isolated)
     digits = fingerprint(made.steps, own)
     return RecipeRecord(
-        name=recipe.name, summary=recipe.summary, steps=made.steps, fingerprint=digits, own_code=own, file=recipe.file
+        name=recipe.name, summary=recipe.summary, steps=made.steps, fingerprint=digits, own_code=own, file=recipe.file,
+        changes=recipe.changes,
     )  # fmt: skip

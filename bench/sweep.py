@@ -21,11 +21,13 @@ from bench.errors import BenchError, MissingError, UsageError
 from bench.faults import first_fault
 from bench.files import read_toml
 from bench.model import ModelSpec
-from bench.recipe import Recipe, load_recipe, override
+from bench.recipe import Recipe, load_recipe
+from bench.recipe_changes import override
+from bench.recipe_form import LARGEST_SEED
 from bench.request import Request
 from bench.track import Track, load_track
 
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 State = Literal["waiting", "done", "running", "measured", "failed"]
 """Of a cell: `done` by an earlier run, `measured` by this one."""
 

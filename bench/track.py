@@ -24,6 +24,7 @@ from pydantic import (
 from bench.errors import MissingError, UsageError
 from bench.faults import Line, first_fault
 from bench.files import read_toml
+from bench.recipe_form import LARGEST_SEED
 from bench.registry import did_you_mean
 from bench.threat_model import ThreatModel, parse_eps
 
@@ -70,7 +71,7 @@ class Track(BaseModel):
     eps: Eps
     n_examples: int = Field(gt=0)
     suite: Literal["standard"] = "standard"
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     finetune_images: int = Field(gt=0)
     model: str
 

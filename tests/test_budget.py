@@ -4,7 +4,8 @@ import pytest
 
 from bench.budget import check_budget
 from bench.errors import UsageError
-from bench.recipe import Recipe, load_recipe, override
+from bench.recipe import Recipe, load_recipe
+from bench.recipe_changes import override
 
 
 def recipe(*steps: dict) -> Recipe:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,19 @@ def test_a_track_is_shown_with_its_fingerprint(board):
     found = find("cifar10-linf-v1", board)
     assert found["eps"] == "8/255"
     assert found["fingerprint"] == load_track("cifar10-linf-v1").fingerprint
+
+
+def test_a_track_of_ones_own_is_shown(board, tmp_path):
+    text = (resources.files("bench") / "tracks" / "digits-linf-v1.toml").read_text(encoding="utf-8")
+    (tmp_path / "mine.toml").write_text(text.replace("0.15", "0.2"), encoding="utf-8")
+    found = find(str(tmp_path / "mine.toml"), board)
+    assert (found["name"], found["eps"]) == ("mine", "0.2")
+
+
+def test_a_setting_that_no_step_has_is_not_shown(board, tmp_path):
+    (tmp_path / "mine.toml").write_text('summary = "Mine"\nextends = "quant8"\n[set]\nsteps.0.wieght_bits = 4\n')
+    with pytest.raises(UsageError, match="unknown setting 'wieght_bits'"):
+        find(str(tmp_path / "mine.toml"), board)
 
 
 def test_entries_are_found_by_name_by_track_and_by_file(board):

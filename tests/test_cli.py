@@ -15,17 +15,13 @@ from factories import make_entry, save_entry
 from submissions_made_up import write_submission
 
 from bench import cli
-from bench.recipe import load_recipe, override
+from bench.recipe import load_recipe
+from bench.recipe_changes import override
 from bench.track import track_names
 from bench.verdicts import Alarm
 
 KINDS = ["recipes", "tracks", "models", "datasets", "steps", "entries"]
 PUBLISHED = Path(__file__).parents[1] / "leaderboard" / "published"
-
-
-def tried(assignment):
-    """Name of quant8 with a setting changed."""
-    return override(load_recipe("quant8"), [assignment]).name
 
 
 @pytest.fixture(autouse=True)
@@ -310,11 +306,11 @@ def test_a_stale_page_for_the_browser_fails_the_check(bench, board):
         ("--recipe quant8 --set steps.3.weight_bits=4", "recipe quant8 has 1 steps"),
         (
             "--recipe quant8 --set steps.0.weight_bits=99",
-            f"error: Recipe {tried('steps.0.weight_bits=99')}, step 0 (quantize): Expected weight_bits from 1 to 16",
+            "error: Recipe quant8, step 0 (quantize): Expected weight_bits from 1 to 16",
         ),
         (
             "--recipe quant8 --set steps.0.bits=4",
-            f"error: Recipe {tried('steps.0.bits=4')}, step 0 (quantize): unknown setting 'bits'.",
+            "error: Recipe quant8, step 0 (quantize): unknown setting 'bits'.",
         ),
         ("--recipe none --device tpu", "Expected --device auto, cpu or cuda, got 'tpu'."),
         ("--recipe none --n-examples 401", "digits-linf-v1 attacks 400 images: expected 1 to 400, got 401."),

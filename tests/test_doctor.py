@@ -10,6 +10,7 @@ def findings(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("BENCH_OFFLINE", "1")
+    monkeypatch.delenv("BENCH_WEIGHTS_DIR", raising=False)
     return {title: dict(facts) for title, facts in diagnose().items()}
 
 
@@ -22,7 +23,7 @@ def test_every_finding_is_one_line(findings):
 
 def test_packages_say_their_version_or_what_they_would_be_for(findings):
     assert findings["packages"]["torch"][0].isdecimal()
-    for name in ("openvino",):
+    for name in ("openvino", "matplotlib"):
         assert findings["packages"][name].startswith(("installed", "not installed ("))
 
 
@@ -34,6 +35,7 @@ def test_data_sets_are_there_or_not_found(findings):
 def test_folders_are_the_environments(findings, tmp_path):
     assert findings["folders"] == {
         "BENCH_DATA_DIR": str(tmp_path),
+        "BENCH_WEIGHTS_DIR": "not set",
         "BENCH_CACHE_DIR": str(tmp_path / "cache"),
         "BENCH_OFFLINE": "downloads are forbidden",
     }

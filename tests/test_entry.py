@@ -15,7 +15,8 @@ from bench.effort import Effort
 from bench.entry import Entry, load_entry, refuse_another
 from bench.errors import GateError, UsageError
 from bench.own_code import OwnCode
-from bench.recipe import fingerprint, load_recipe, override
+from bench.recipe import fingerprint, load_recipe
+from bench.recipe_changes import override
 from bench.recipe_record import RecipeRecord
 from bench.verdicts import AUTOATTACK, Alarm, Proportion, Verdicts
 
@@ -380,10 +381,10 @@ def test_another_recipe_of_the_same_name_does_not_replace_an_entry(came, said, t
     standing.save(tmp_path)
     path = standing.path(tmp_path)
     if not said:
-        refuse_another(path, came.name, came.steps, came.own_code)
+        refuse_another(path, standing.track, came.name, came.steps, came.own_code)
         return
     with pytest.raises(UsageError) as found:
-        refuse_another(path, came.name, came.steps, came.own_code)
+        refuse_another(path, standing.track, came.name, came.steps, came.own_code)
     assert str(found.value) == (
         f"{path} holds another recipe that is called mine: {said} Rename your recipe's file, or move that entry away."
     )
@@ -396,12 +397,22 @@ def test_a_name_that_only_one_recipe_can_have_follows_that_recipe(name, tmp_path
     write_submission(tmp_path / "submissions", name="mine")
     standing = make_entry(name).changed(recipe=quantised(name, weight_bits=8))
     standing.save(tmp_path)
-    refuse_another(standing.path(tmp_path), name, quantised(name, weight_bits=4).steps, None)
+    refuse_another(standing.path(tmp_path), standing.track, name, quantised(name, weight_bits=4).steps, None)
+
+
+def test_another_track_of_the_same_name_does_not_take_its_place(tmp_path):
+    standing = make_entry("quant8", track="tiny")
+    standing.save(tmp_path)
+    asked = standing.track.model_copy(update={"eps": 2 * standing.track.eps})
+    path, steps = standing.path(tmp_path), standing.recipe.steps
+    refuse_another(path, standing.track, "quant8", steps, None)
+    with pytest.raises(UsageError, match=r"another question that is called tiny: its eps is 3/20, and this one's 3/10"):
+        refuse_another(path, asked, "quant8", steps, None)
 
 
 def test_a_file_that_is_no_entry_is_replaced(tmp_path):
     (tmp_path / "mine.json").write_text("{")
-    refuse_another(tmp_path / "mine.json", "mine", (), None)
+    refuse_another(tmp_path / "mine.json", make_entry("mine").track, "mine", (), None)
 
 
 def test_the_command_can_be_pasted_whatever_the_file_is_called():

@@ -25,7 +25,8 @@ from bench.measure.latency import measure_latency
 from bench.model import ModelSpec
 from bench.prepare import published_model
 from bench.progress import silent
-from bench.recipe import fingerprint, load_recipe, override
+from bench.recipe import fingerprint, load_recipe
+from bench.recipe_changes import override
 from bench.recipe_record import RecipeRecord
 from bench.request import Request
 from bench.run.evidence import digest_of_file

@@ -1,19 +1,13 @@
 """What a recipe may say, what it may not, and the one sentence that says where it went wrong."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from bench.errors import MissingError, UsageError
-from bench.recipe import (
-    STEPS,
-    fingerprint,
-    load_recipe,
-    override,
-    parse_recipe,
-    settings,
-    submission_names,
-)
+from bench.recipe import STEPS, fingerprint, load_recipe, parse_recipe, settings, submission_names
+from bench.recipe_changes import override
 from bench.recipe_words import listed_names, spell
 
 
@@ -327,8 +321,43 @@ def test_override_counts_the_steps():
 
 @pytest.mark.parametrize("assignment", ["steps.0.weight_bit=4", "steps.0.weight_bits=four", "steps.0.weight_bits="])
 def test_overridden_settings_are_checked_like_written_ones(assignment):
-    changed = override(load_recipe("quant8"), [assignment])
-    assert sentence(changed.resolve).startswith(f"Recipe {changed.name}, step 0 (quantize): ")
+    text = sentence(lambda: override(load_recipe("quant8"), [assignment]))
+    assert text.startswith("Recipe quant8, step 0 (quantize): ")
+
+
+def test_what_changes_nothing_is_the_recipe_itself():
+    recipe = load_recipe("quant8")
+    assert override(recipe, ["steps.0.calibration_images=512", "steps.0.weight_bits=8"]) == recipe
+
+
+def test_the_same_settings_have_the_same_name_however_they_are_written():
+    recipe = load_recipe("quant8-ft")
+    ways = [["steps.1.epochs=1"], ["steps.1.epochs=1.0"], ["steps.1.epochs=1e0", "steps.1.batch_size=64"]]
+    names = {override(recipe, changes).name for changes in ways}
+    assert len(names) == 1
+    assert override(recipe, ["steps.1.epochs=2"]).name not in names
+
+
+@pytest.mark.parametrize("change", ["steps.0.weight_bits=4\nx=3", "steps.0.range=m\x1bse"])
+def test_a_setting_is_one_line(change):
+    assert "got 'steps.0." in sentence(lambda: override(load_recipe("quant8"), [change]))
+
+
+@pytest.mark.parametrize("stem", ["quant8+better", "w8+0a1b2c", "mine--seed2", "two\nlines"])
+def test_a_file_whose_name_a_row_could_not_bear_is_refused(tmp_path, monkeypatch, stem):
+    monkeypatch.chdir(tmp_path)
+    Path(f"{stem}.toml").write_text('summary = "One line"\nextends = "quant8"\n')
+    assert "without '+' and '--'" in sentence(lambda: load_recipe(f"{stem}.toml"))
+
+
+def test_a_file_extends_one_beside_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("sub").mkdir()
+    Path("sub/base.toml").write_text('summary = "Base"\nextends = "quant8"\n[set]\nsteps.0.weight_bits = 4\n')
+    Path("sub/kid.toml").write_text('summary = "Kid"\nextends = "base.toml"\n')
+    assert load_recipe("sub/kid.toml").steps[0]["weight_bits"] == 4
+    with pytest.raises(MissingError, match=r"no recipe file base\.toml"):
+        load_recipe("base.toml")
 
 
 # Fingerprints:

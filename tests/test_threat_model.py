@@ -45,6 +45,12 @@ def test_project_leaves_allowed_images_where_they_are(threat):
         assert torch.equal(threat.project(origin, origin), origin)
 
 
+@pytest.mark.parametrize("eps", ["1e400", "1e-400", "0", "-1"])
+def test_a_radius_that_no_float_tells_from_nothing_or_everything_is_refused(eps):
+    with pytest.raises(UsageError, match="Expected eps > 0"):
+        ThreatModel(norm="L2", eps=parse_eps(eps))
+
+
 @pytest.mark.parametrize("eps", ["0.5", "3", "10"])
 def test_what_is_projected_is_contained_on_large_images_too(eps):
     threat = ThreatModel(norm="L2", eps=Fraction(eps))

@@ -10,6 +10,7 @@ import typer
 from bench.commands.consent import may_run
 from bench.commands.output import Board, Json, console, print_json, skipped
 from bench.errors import InterruptedRunError
+from bench.recipe_form import LARGEST_SEED
 
 if TYPE_CHECKING:
     from bench.entry import Entry
@@ -27,7 +28,9 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     seed: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Of calibration and training; if left out the recipe's, or 0."),
+        typer.Option(
+            min=0, max=LARGEST_SEED, metavar="N", help="Of calibration and training; if left out the recipe's, or 0."
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Try a setting: steps.0.weight_bits=4")
@@ -46,7 +49,8 @@ def evaluate(
     """Make a model small, attack it, measure it; write its row."""
     from bench.files import cache_dir, check_writable
     from bench.model import ModelSpec
-    from bench.recipe import load_recipe, override
+    from bench.recipe import load_recipe
+    from bench.recipe_changes import override
     from bench.request import Request, parse_batch_size
     from bench.submission import claim_on
     from bench.track import load_track

@@ -160,6 +160,12 @@ def _check_arrays(path: Path, arrays: dict[str, Array]) -> None:
             raise UsageError(f"Expected {split}_y of {path} to number the classes from 0, got {got}; renumber them.")
     if not len(arrays["test_x"]):
         raise UsageError(f"Expected at least one image in test_x of {path}, got none; add some.")
+    trained, asked = ({*arrays[key].tolist()} for key in ("train_y", "test_y"))
+    if trained and (unknown := sorted(asked - trained)):  # without training images it is there to be evaluated alone
+        raise UsageError(
+            f"Expected train_y of {path} to have every class that test_y has, got none of class "
+            f"{', '.join(map(str, unknown[:5]))}; add some."
+        )
 
 
 def _channels_first(images: Array) -> Array:

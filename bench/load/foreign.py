@@ -24,5 +24,5 @@ def blaming(path: Path | None) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if path is None or frame.filename == str(path)]
-        where = f"{own[-1].filename}, line {own[-1].lineno}" if own else path  # of a syntax error no line ran
-        raise UsageError(f"{where}, raised {described(error)}; fix it.") from error
+        where = f"{own[-1].filename}, line {own[-1].lineno}," if own else path  # of a syntax error no line ran
+        raise UsageError(f"{where} raised {described(error)}; fix it.") from error

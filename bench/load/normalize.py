@@ -69,8 +69,8 @@ def parse_normalization(text: str, channels: int) -> Normalization | None:
     for part in (chosen.mean, chosen.std) if chosen else ():
         if len(part) not in (1, channels):
             raise UsageError(
-                f"Expected 1 or {channels} numbers in each half of the normalisation '{text}', for images of "
-                f"{channels} channels, got {len(part)}."
+                f"The normalisation '{text}' has {len(part)} numbers in each half, and the images {channels} channels: "
+                f"expected as many, or one for all."
             )
     return chosen
 

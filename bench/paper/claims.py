@@ -15,7 +15,7 @@ from bench.board.intervals import Paired
 from bench.compression import Compression
 from bench.entry import Entry
 from bench.paper.study import FINETUNINGS, KINDS, NOTHING, Study, adversarial_kin, is_adversarial
-from bench.recipe import changed_settings
+from bench.recipe_changes import changed_settings
 from bench.verdicts import LEVEL
 
 MARGIN = 5.0

@@ -55,6 +55,7 @@ def new_recipe(name: str) -> Path:
     Raises:
         UsageError: a bad name, or one that is taken.
     """
+    name = name.removesuffix(".toml")
     check_name(name)
     path = Path(f"{name}.toml")
     if path.exists() or name in submission_names():

@@ -110,6 +110,7 @@ def test_npz_becomes_uint8_channels_first_in_file_order(data, shape):
         ({"test_y": np.array([0, 1, 7000, 0])}, "0 … 7000"),
         ({"test_y": np.array([0, 1, 2**63, 0], np.uint64)}, "test_y"),
         ({"test_x": np.array([object()] * 4)}, "test_x"),
+        ({"test_y": np.array([0, 1, 3, 0])}, "none of class 3"),
     ],
 )
 def test_a_wrong_npz_is_one_sentence_with_file_and_key(data, change, said):

@@ -416,7 +416,7 @@ def test_python_function(tmp_path):
         ("def make(): return 3", "make", "return an nn.Module, got a int"),
         ("def make(): raise ValueError('no luck')", "make", ".py, line 1, raised ValueError: no luck; fix it."),
         ("import sys; sys.exit(4)", "make", "raised SystemExit"),
-        ("def make(: 3", "make", ".py, raised SyntaxError: "),
+        ("def make(: 3", "make", ".py raised SyntaxError: "),
         ("def make(): pass", "mak", "Did you mean 'make'?"),
         ("from torch import nn\ndef make(): return nn.Flatten()", "make", "has 64 classes, but digits has 10"),
         ("from torch import nn\ndef make(): return nn.Identity()", "make", "Expected python:"),
