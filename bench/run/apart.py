@@ -18,6 +18,7 @@ from bench.errors import InterruptedRunError, MissingError, UsageError
 from bench.machine.interpreter import INTERPRETER, same_modules
 from bench.progress import Event, Report
 from bench.request import Request
+from bench.run.child import signal_name
 
 _COMMAND = [*INTERPRETER, "-m", "bench.prepare_apart"]
 _PATIENCE_S = 10.0
@@ -99,6 +100,6 @@ def _interpreter(noise: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
 def _obituary(request: Request, code: int, said: str) -> str:
     """Say in one sentence how a process died that could not say it itself."""
     code_file = request.recipe.own_code.file if request.recipe.own_code else request.recipe.name
-    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    how = signal_name(-code) if code < 0 else f"exit code {code}"
     line = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "it said nothing")
     return f"The process that ran {code_file} ended with {how}: {line}"

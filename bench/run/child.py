@@ -35,7 +35,7 @@ class Ended:
     def reason(self) -> str:
         """Say in one sentence why it failed."""
         if self.code < 0:
-            name = signal.Signals(-self.code).name if -self.code in set(signal.Signals) else f"signal {-self.code}"
+            name = signal_name(-self.code)
             memory = ", as happens when memory runs out" if name == "SIGKILL" else ""
             return f"The process was killed by {name}{memory}."
         said = [line for line in self.complaints if line.startswith("error: ")]
@@ -43,6 +43,11 @@ class Ended:
             return said[-1].removeprefix("error: ")
         last = next((line.strip() for line in reversed(self.complaints) if line.strip()), "it said nothing")
         return f"The process ended with exit code {self.code}: {last.rstrip('.')}."
+
+
+def signal_name(number: int) -> str:
+    """Return "SIGKILL"; "signal 40" for one without a name."""
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def run_child(arguments: Sequence[str], report: Report) -> Ended:
