@@ -135,7 +135,8 @@ def _name(key: _Key, levels: Sequence[tuple[Entry, float]]) -> str:
     names = list(dict.fromkeys(_recipes(levels)))
     if len(names) == 1:
         return names[0]
-    return f"{names[0]} … {names[-1]}" if settings or not words else "-".join(words)
+    spelt = not settings and any("…" in word for word in words)
+    return "-".join(words) if spelt else f"{names[0]} … {names[-1]}"
 
 
 def _recipes(levels: Sequence[tuple[Entry, float]]) -> Iterator[str]:
