@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.render.plot.names import Box, Leader, Name, place, together
+from bench.render.plot.names import Box, Leader, Name, Place, _in_turn, _is_clear, place, together
 
 FRAME = Box(0, 0, 200, 150)
 
@@ -39,6 +39,12 @@ def test_a_name_never_stands_as_near_to_another_marker_as_to_its_own():
             assert not any(found.box.overlaps(line) for line in bars)
 
 
+def test_where_another_marker_is_nearer_the_name_goes_elsewhere():
+    other = (107, 80)
+    (found,) = place([name(100, 75)], FRAME, [(100, 75), other], [])
+    assert found.box.distance(*other) > found.box.distance(100, 75) + 1
+
+
 def test_a_leader_passes_by_other_markers_and_names_and_does_not_cross_another():
     spots = [(60 + 6 * i, 80 - 5 * (i % 2)) for i in range(6)]
     places = place([name(*spot) for spot in spots], FRAME, spots, [bar(*spot) for spot in spots])
@@ -71,11 +77,8 @@ def test_without_room_a_name_is_hidden_and_the_fronts_stays():
 
 
 def test_a_name_makes_room_where_it_can_stand_elsewhere():
-    # The first would stand to its right, the only place for the second.
-    frame = Box(0, 70, 152, 82)
-    spots = [(56, 76), (104, 76)]
-    places = place([name(*spots[0]), name(*spots[1], width=43)], frame, spots, [])
-    assert None not in places
+    here, there = (Place(box=Box(x, 0, x + 10, 7), right=True, leader=None) for x in (0, 50))
+    assert _in_turn([0, 1], [[here, there], [here]]) == [there, here]
 
 
 def test_markers_that_hide_each_other_share_a_name():
@@ -91,3 +94,9 @@ def test_a_line_crosses_a_box(y, crossed):
 def test_lines_meet():
     assert Leader(0, 0, 10, 10).meets(Leader(0, 10, 10, 0))
     assert not Leader(0, 0, 10, 10).meets(Leader(0, 1, 10, 11))
+
+
+@pytest.mark.parametrize(("other", "clear"), [((80, 75), False), ((80, 90), True), ((46, 75), True), ((54, 75), False)])
+def test_a_leader_keeps_off_other_markers_and_sets_out_away_from_one_that_overlaps(other, clear):
+    led = Place(box=Box(110, 71, 150, 79), right=True, leader=Leader(50, 75, 110, 75))
+    assert _is_clear(led, name(50, 75), [other], []) is clear
