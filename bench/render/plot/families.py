@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bench.compression import Kind, is_finetuning
 from bench.entry import Entry
-from bench.recipe import changed_settings
+from bench.recipe_changes import changed_settings, own_name
 from bench.recipe_record import RecipeRecord
 from bench.recipe_words import spell
 
@@ -84,7 +84,7 @@ def families(entries: Sequence[Entry], kind: Kind) -> list[Family]:
 
 
 def _make(recipe: RecipeRecord) -> _Make:
-    base = recipe.name.partition("+")[0]
+    base = own_name(recipe.name)
     steps, spelt = recipe.steps, spell(base)
     if recipe.file or spelt is None or len(spelt[1]) != len(steps):
         return _make_own(recipe)

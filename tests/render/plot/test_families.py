@@ -63,24 +63,24 @@ def test_another_rate_of_fine_tuning_is_another_family(other):
 def test_recipes_changed_alike_are_joined_with_each_other_and_the_uncompressed_one():
     alike = [
         entry_of(name, finetune_clean__batch_size=256, finetune_clean__learning_rate=0.04)
-        for name in ("ft+1", "quant8-ft+2", "quant4-ft+3")
+        for name in ("ft+000001", "quant8-ft+000002", "quant4-ft+000003")
     ]
     found = joined([*alike, entry_of("quant8-ft"), entry_of("ft")], "quantised")
     assert found == {
         "clean fine-tuning": (["quant8-ft"], ["ft"]),
-        "quant4-ft+3 … quant8-ft+2": (["quant4-ft+3", "quant8-ft+2"], ["ft+1"]),
+        "quant4-ft+000003 … quant8-ft+000002": (["quant4-ft+000003", "quant8-ft+000002"], ["ft+000001"]),
     }
 
 
 def test_bits_changed_with_set_make_no_second_point_of_the_spelt_line():
-    changed = entry_of("quant8+1", quantize__weight_bits=4)
+    changed = entry_of("quant8+000001", quantize__weight_bits=4)
     found = joined([entry_of("none"), entry_of("quant8"), entry_of("quant4"), changed], "quantised")
     assert found == {
         "no fine-tuning": (["quant4", "quant8"], ["none"]),
-        "quant8+1 … quant8": (["quant8+1", "quant8"], ["none"]),
+        "quant8+000001 … quant8": (["quant8+000001", "quant8"], ["none"]),
     }
-    ratio = entry_of("prune50+1", prune_channels__ratio=0.3)
-    assert joined([entry_of("prune50"), ratio], "structured") == {"no fine-tuning": (["prune50+1", "prune50"], [])}
+    ratio = entry_of("prune50+000001", prune_channels__ratio=0.3)
+    assert joined([entry_of("prune50"), ratio], "structured") == {"no fine-tuning": (["prune50+000001", "prune50"], [])}
 
 
 def test_the_usual_come_first_then_lines_then_the_most_robust():
