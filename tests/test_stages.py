@@ -18,7 +18,7 @@ def test_compressed_bytes_are_recorded_where_a_step_made_the_model_sparse_and_no
         network.hidden.weight[:, ::2] = 0
     examples = Examples(images=torch.zeros(2, 1, 8, 8, dtype=torch.uint8), labels=torch.zeros(2, dtype=torch.long))
     dataset = Dataset(name="blank", train=examples, test=examples, n_classes=10)
-    nothing = {"data": b"", "n_bytes": 1, "integer_macs_share": None, "runtime": ""}
+    nothing = {"data": b"", "n_bytes": 1, "integer_macs_share": None}
     artefact = Artefact(kind="simulated", classifier=network, **nothing)
     subject = Subject.of(network)
     ours, parent = measure(dataclasses.replace(subject, sparse=True), artefact, artefact, dataset)
