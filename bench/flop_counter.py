@@ -44,7 +44,8 @@ def _flops_trilinear(
 
 
 def _flops_distances(first: Shape, second: Shape, *_: Any, **__: Any) -> int:
-    return 2 * math.prod(first) * second[-2]
+    batches: Shape = torch.broadcast_shapes(first[:-2], second[:-2])
+    return 2 * math.prod(batches) * first[-2] * second[-2] * first[-1]
 
 
 def _flops_fourier(values: Shape, dimensions: list[int], *_: Any, **__: Any) -> int:
@@ -56,6 +57,7 @@ def _flops_fourier(values: Shape, dimensions: list[int], *_: Any, **__: Any) -> 
 _FORMULAS = {
     _ATEN.mv: _flops_mv, _ATEN.addmv: _flops_addmv, _ATEN.dot: _flops_dot, _ATEN.vdot: _flops_dot,
     _ATEN.addbmm: _flops_addbmm, _ATEN._trilinear: _flops_trilinear, _ATEN._cdist_forward: _flops_distances,
+    _ATEN._euclidean_dist: _flops_distances,
     _ATEN._fft_r2c: _flops_fourier, _ATEN._fft_c2r: _flops_fourier, _ATEN._fft_c2c: _flops_fourier,
 }  # fmt: skip
 """Of operations that PyTorch's counter has no formula for."""

@@ -22,7 +22,6 @@ from bench.registry import Registry, did_you_mean
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from bench.dataset import Examples
     from bench.model import Subject
@@ -93,13 +92,6 @@ class Ingredients:
     report: Report
     meter: Meter
     checkpoints: Path | None = None
-
-    def draw(self, n: int) -> Tensor:
-        """Return n training images, drawn without replacement, (n, C, H, W) on the device; all if there are fewer."""
-        import torch
-
-        order = torch.randperm(len(self.train), generator=self.generator)[:n]
-        return self.train.pixels(order.to(self.train.images.device)).to(self.device)
 
 
 class Step(Protocol):
@@ -240,11 +232,7 @@ def _load(name: str, submissions: Path, heirs: tuple[str, ...]) -> Recipe:
             raise MissingError(f"There is no recipe file {path}.")
         if is_named(path.stem, submissions):
             raise UsageError(f"There is a recipe called {path.stem} already; give {path} a name of its own.")
-        if "+" in path.stem or "--" in path.stem or not is_line(path.stem):
-            raise UsageError(
-                f"Expected the name of a recipe's file without '+' and '--', got {path.name!r}: rows are called after "
-                "it, and these mark changed settings and seeds."
-            )
+        _check_name(path.stem)
         if (file := path.resolve().as_posix()) in heirs:
             raise UsageError(f"Recipe {path.stem}: it extends itself, by way of {path}.")
         read = _read(read_toml(path), path.stem, submissions, None, (*heirs, file), beside=path.parent)
@@ -256,12 +244,21 @@ def _load(name: str, submissions: Path, heirs: tuple[str, ...]) -> Recipe:
         if (path / "recipe.toml").is_file() and spell(path.name) is None:
             if is_named(path.name, submissions) and not path.samefile(submissions / path.name):
                 raise UsageError(f"There is a recipe called {path.name} already; give {path} a name of its own.")
+            _check_name(path.name)
             read = _read(read_toml(path / "recipe.toml"), path.name, submissions, path, heirs, beside=path)
             return read if path == submissions / name else dataclasses.replace(read, file=path.name)
     if "/" in name:
         raise MissingError(f"There is no recipe in {name}: expected a folder with recipe.toml, or a .toml file.")
     hint = did_you_mean(name, listed_names() + submission_names(submissions), see="bench list recipes")
     raise UsageError(f"There is no recipe '{name}'.{hint} Recipes are made of the words {', '.join(words())}.")
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name that a row could not bear: '+' marks changed settings, and '--' what stands beside the recipe."""
+    if "+" in name or "--" in name or not is_line(name):
+        raise UsageError(
+            f"Expected the name of a recipe's file or folder without '+' and '--', got {name!r}: rename it."
+        )
 
 
 def parse_recipe(text: str, *, name: str, submissions: Path = Path("submissions")) -> Recipe:

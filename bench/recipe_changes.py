@@ -43,7 +43,7 @@ def override(recipe: Recipe, changes: list[str]) -> Recipe:
 
 
 def own_name(name: str) -> str:
-    """Return the name of the recipe whose settings were changed: "quant8-advft" for "quant8-advft+c740f3"."""
+    """Return the name of the recipe whose settings were changed: "quant8-advft" for "quant8-advft+5981e0"."""
     return re.sub(r"[+][0-9a-f]{6}$", "", name)
 
 
@@ -51,7 +51,7 @@ def changed_settings(name: str, steps: Sequence[dict[str, Any]]) -> dict[str, tu
     """Return what was changed with --set: the path of each setting → (its value, the recipe's own).
 
     Args:
-        name: as `override` makes it, "quant8-advft+c740f3"; no setting of another name was changed.
+        name: as `override` makes it, "quant8-advft+5981e0"; no setting of another name was changed.
         steps: with every setting. Those of a submission all count as changed, from None: it may not be at hand.
     """
     recipe = own_name(name)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from bench.compression import Compression
+from bench.compression import Compression, is_finetuning
 from bench.own_code import OwnCode
 from bench.recipe import fingerprint
 from bench.recipe_changes import changed_settings, own_name
@@ -34,7 +34,7 @@ class RecipeRecord(BaseModel):
 
     @property
     def changed(self) -> bool:
-        """Whether settings of a recipe were changed with --set: "quant8-advft+c740f3"."""
+        """Whether settings of a recipe were changed with --set: "quant8-advft+5981e0"."""
         return own_name(self.name) != self.name
 
     @property
@@ -55,8 +55,7 @@ class RecipeRecord(BaseModel):
     @property
     def finetuning(self) -> str:
         """How the last step that fine-tunes does it: "clean", "adversarial", "trades"; "none" where none does."""
-        kinds = (str(step["step"]).rpartition("/")[2] for step in self.steps)
-        steps = [kind for kind in kinds if kind.startswith(FINETUNE)]
+        steps = [str(step["step"]).rpartition("/")[2] for step in self.steps if is_finetuning(str(step["step"]))]
         return steps[-1].removeprefix(FINETUNE) if steps else UNTUNED
 
     def difference(self, steps: Sequence[dict[str, Any]], own_code: OwnCode | None) -> str:

@@ -152,9 +152,10 @@ class Cell:
         folder, request = board / self.request.track.name, self.request
         stem = dataclasses.replace(request, n_examples=None, engine="bench").name
         whole = dataclasses.replace(request, n_examples=None).name
-        pattern = f"{re.sub(r'[+][0-9a-f]{6}', '+??????', stem)}*{whole.removeprefix(stem)}.json"
-        others = sorted(folder.glob(pattern), key=lambda path: not path.name.startswith(stem))
-        return [path for path in dict.fromkeys([folder / f"{self.name}.json", *others]) if path.is_file()]
+        any_digits, end = re.sub(r"[+][0-9a-f]{6}", "+??????", stem), whole.removeprefix(stem)
+        others = [*folder.glob(f"{any_digits}{end}.json"), *folder.glob(f"{any_digits}--n*{end}.json")]
+        names = [self.name, whole, *sorted(path.stem for path in others)]
+        return [path for name in dict.fromkeys(names) if (path := folder / f"{name}.json").is_file()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +193,8 @@ class Cost:
         macs: multiply-accumulates of one image through the parent; a pruned child needs fewer.
         finetune_forward: images forward: the whole budget of the track, unless the recipe says how many epochs.
         finetune_backward: images backward.
-        attack_forward: images forward if every image survives every attack; one that falls costs a handful.
+        attack_forward: images forward if every image survives every attack; one that falls costs a handful. Further
+            runs of Square are not in it.
         attack_backward: images backward.
         seconds: all of that at the parent's pace on this device, and twice the time for a quantised child.
         untrained: whether the parent has to be trained first, which is in none of these.

@@ -33,8 +33,9 @@ class ThreatModel:
         if self.norm not in ("Linf", "L2"):
             raise UsageError(f"Expected norm 'Linf' or 'L2', got '{self.norm}'.")
         if not self.eps > 0 or not 1e-30 < self.eps < 10**30:  # what float32 can tell from 0 and infinity
-            shown = f"{self.eps}" if len(f"{self.eps}") < 40 else "one of very many digits"
-            raise UsageError(f"Expected eps > 0 in units of [0, 1] (for example '8/255'), got {shown!r}.")
+            small = abs(self.eps.numerator) < 10**30 and self.eps.denominator < 10**30
+            shown = f"'{self.eps}'" if small else "a number of very many digits"
+            raise UsageError(f"Expected eps > 0 in units of [0, 1] (for example '8/255'), got {shown}.")
 
     def __str__(self) -> str:
         return f"{self.norm} {self.eps_text}"

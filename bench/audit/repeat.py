@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.attack.engines import new_engine
+from bench.attack.suites import SQUARE_AGAIN
 from bench.audit.retrial import stand_again
 from bench.compress.export import deploy
 from bench.compress.sealed import Sealed
@@ -78,7 +79,7 @@ def repeat(
 
 def _letters(entry: Entry, attacks: tuple[str, ...], letters: str) -> Finding:
     stated = entry.unchallenged
-    if attacks != stated.attacks:
+    if _but_again(attacks) != _but_again(stated.attacks):
         text = f"the suite is {', '.join(attacks)} here, and {', '.join(stated.attacks)} on record"
         return Finding(name="letters", holds=False, text=text)
     differing = sum(ours != theirs for ours, theirs in zip(letters, stated.letters, strict=True))
@@ -88,3 +89,8 @@ def _letters(entry: Entry, attacks: tuple[str, ...], letters: str) -> Finding:
         f"{stated.robust.count:,} on record (McNemar p = {p:.2g})"
     )
     return Finding(name="letters", holds=p >= LEVEL, text=text)
+
+
+def _but_again(attacks: tuple[str, ...]) -> tuple[str, ...]:
+    """Leave out the further runs of Square: an image more or less on another machine decides whether there are any."""
+    return tuple(attack for attack in attacks if attack not in SQUARE_AGAIN)

@@ -226,6 +226,8 @@ def _effort(entry: Entry, sealed: Sealed) -> Finding:
     tuned = sealed.about.get("finetuning")
     if tuned is None:
         return Finding(name="effort", holds=None, text="the model's plan does not say how it was fine-tuned")
+    if not isinstance(tuned, dict) or not all(isinstance(tuned.get(way), int) for way in ("forward", "backward")):
+        return Finding(name="effort", holds=False, text="the model's plan says it in another form: it was edited")
     found = (tuned["forward"], tuned["backward"])
     text = f"{found[0]:,} images forward and {found[1]:,} backward in fine-tuning"
     if found != stated:

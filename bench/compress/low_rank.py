@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from bench.compress.draw import draw
 from bench.compress.fake_quant import is_quantized
 from bench.compress.layers import Layer, between_ends, layers_that_run
 from bench.compress.prune_channels import recalibrate_batch_norm
@@ -68,7 +69,7 @@ class LowRank:
                 f"Low rank at ratio {self.ratio} left {left / macs:.0%} of the MACs: no layer can be replaced; choose "
                 "a lower ratio or another architecture."
             )
-        recalibrate_batch_norm(model, ingredients.draw(self.recalibration_images))
+        recalibrate_batch_norm(model, draw(self.recalibration_images, ingredients))
         ingredients.report(Event(stage="low-rank", note=f"{len(ranks)} layers replaced, MACs {macs:,} → {left:,}"))
         return dataclasses.replace(subject, twin=model, deployed=model)
 

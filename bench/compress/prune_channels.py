@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bench.compress.draw import draw
 from bench.compress.fake_quant import is_quantized
 from bench.compress.prune_importance import Importance, Scorer, make_scorer, rank_together
 from bench.compress.prune_transformers import free_widths
@@ -101,7 +102,7 @@ class PruneChannels:
             # Shortcuts without parameters (option A) tie stages of different widths; what lies inside a block is free.
             narrow, kept, note = *self._pruned(model, probe, score, inside=True), ", inside blocks only"
         after = self._check_cost(narrow, probe, before)
-        images = ingredients.draw(self.recalibration_images)
+        images = draw(self.recalibration_images, ingredients)
         recalibrate_batch_norm(narrow, images)
         if self.repair:
             repair(narrow, model, kept, images)

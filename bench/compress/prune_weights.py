@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from bench.compress.draw import draw
 from bench.compress.fake_quant import is_quantized
 from bench.compress.layers import Layer, between_ends, layers_that_run
 from bench.compress.prune_channels import recalibrate_batch_norm
@@ -70,7 +71,7 @@ class PruneWeights:
         with torch.no_grad():
             for weight, kept in zip(weights, self._kept(weights), strict=True):
                 weight.masked_fill_(~kept, 0.0)
-        recalibrate_batch_norm(model, ingredients.draw(self.recalibration_images))
+        recalibrate_batch_norm(model, draw(self.recalibration_images, ingredients))
         total, zeros = sum(weight.numel() for weight in weights), sum(int((weight == 0).sum()) for weight in weights)
         ingredients.report(Event(stage="prune-weights", note=f"{zeros:,} of {total:,} weights are zero"))
         return dataclasses.replace(subject, twin=model, deployed=model, sparse=True)

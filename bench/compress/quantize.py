@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from bench.compress.draw import draw
 from bench.compress.fake_quant import ActivationQuantizer, is_quantized
 from bench.compress.norms import keep_norms
 from bench.compress.ranges import RangeMethod, Ranges
@@ -81,7 +82,7 @@ class Quantize:
         bits = Bits(weight=self.weight_bits, activation=self.activation_bits, first_last=self.first_last_bits)
         ranges = Ranges(method=self.range, percentile=self.percentile, learned=self.learn_steps)
         twin = insert_quantizers(traced, bits, ranges)
-        calibrate(twin, ingredients.draw(self.calibration_images), ingredients.report)
+        calibrate(twin, draw(self.calibration_images, ingredients), ingredients.report)
         return dataclasses.replace(subject, twin=twin, deployed=twin)
 
 

@@ -107,6 +107,8 @@ def _trust_notes(entries: Sequence[Entry]) -> list[Note]:
         who = f"{count} rows" if count > 1 else who
         notes.append(Note(mark=PARTIAL, text=f"{who}: {text} images, not ranked."))
     for entry in entries:
+        if not entry.whole_suite:
+            notes.append(Note(mark=ALARM, text=f"{label(entry)}: attacked by less than AutoAttack, not ranked."))
         for alarm in entry.verdicts.alarms:
             fate = "not ranked" if alarm.fatal else "a warning"
             who = f"{label(entry)} of {entry.model}" if several else label(entry)

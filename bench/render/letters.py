@@ -14,8 +14,10 @@ _ROBUST, _WRONG = "#5fb36a", "#767676"
 # From the attack that strikes first to the one that strikes last: what falls late almost stood.
 _ATTACKS = (
     *("#d7575f", "#e08e4f", "#e6b450", "#efe08f", "#c490d1", "#8f9fe8", "#6fb7d6", "#7fd0c0"),
-    *("#e3a7bf", "#c9b08f"),  # PGD-20, which comes last, and whoever challenges
+    "#a9c77b",
 )
+_LATE = {"square-": "#b7c3e8", "pgd-20": "#e3a7bf", "challenge:": "#c9b08f"}
+"""Of what comes after: Square again, PGD-20, and whoever challenges."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +36,18 @@ def segments(verdicts: Verdicts) -> list[Segment]:
     Images that fell late stand next to those that never fell, and clean accuracy is where the first attack's part ends.
     """
     attacks = [
-        Segment(
-            letter=LETTERS[i], outcome=name, count=verdicts.counts[name], colour=_ATTACKS[min(i, len(_ATTACKS) - 1)]
-        )
+        Segment(letter=LETTERS[i], outcome=name, count=verdicts.counts[name], colour=_colour(i, name))
         for i, name in enumerate(verdicts.attacks)
     ]
     robust = Segment(letter=STANDING, outcome="robust", count=verdicts.counts["robust"], colour=_ROBUST)
     wrong_count = verdicts.counts["misclassified"]
     wrong = Segment(letter=MISCLASSIFIED, outcome="misclassified", count=wrong_count, colour=_WRONG)
     return [robust, *reversed(attacks), wrong]
+
+
+def _colour(position: int, attack: str) -> str:
+    late = [colour for begins, colour in _LATE.items() if attack.startswith(begins) and attack != "square-deployed"]
+    return late[0] if late else _ATTACKS[min(position, len(_ATTACKS) - 1)]
 
 
 def cells(counts: Sequence[int], width: int) -> list[int]:

@@ -182,8 +182,8 @@ def _together(known: Sequence[Cost], *, unknown: int) -> str:
     seconds = numbers.duration(sum(cost.seconds for cost in known))
     beside = f", beside {unknown:,} that nobody can tell the cost of" if unknown else ""
     return (
-        f"At most about {seconds} on this machine{beside}, should every image survive every attack; one that falls "
-        "costs a handful of passes."
+        f"At most about {seconds} on this machine{beside}, should every image survive every attack (further runs "
+        "of Square apart); one that falls costs a handful of passes."
     )
 
 

@@ -158,7 +158,7 @@ def _standings(rows: Sequence[Row]) -> list[_Cells]:
 
 
 def _mark(row: Row) -> str:
-    alarmed = ALARM if row.entry.verdicts.alarms else ""
+    alarmed = ALARM if row.entry.verdicts.alarms or not row.entry.whole_suite else ""
     sparse = SPARSE if row.entry.efficiency.compressed_bytes is not None else ""
     partial = PARTIAL if row.entry.partial else ""
     return (PARETO if row.pareto else "") + sparse + STATUS_MARKS.get(row.entry.status, "") + partial + alarmed

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 from scrutinised import NAME, SHAPE, TRACK, N
 
+import bench.audit.repeat
 import bench.audit.verify
+from bench.attack.suites import SQUARE_AGAIN
 from bench.compress.sealed import seal
 from bench.entry import Entry, load_entry, refuse_to_forget
 from bench.errors import GateError
@@ -69,6 +71,15 @@ def test_repeating_the_whole_attack_gives_the_same_letters(run, place, honest):
     assert code == 0, out + err
     assert f"0 of {N} letters differ" in out
     assert load_entry(path).verification.full
+
+
+def test_an_image_that_decides_whether_square_runs_again_decides_no_more_than_its_letter(honest):
+    entry, _ = honest
+    stated = entry.verdicts
+    again = (*stated.attacks, *SQUARE_AGAIN)
+    found = bench.audit.repeat._letters(entry, again, stated.letters)
+    assert found.holds, found.text
+    assert bench.audit.repeat._letters(entry, (*stated.attacks, "another"), stated.letters).holds is False
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
 import pytest
 from factories import make_entry, make_letters
 
+from bench.attack.suites import SQUARE_AGAIN
 from bench.entry import Entry
 from bench.render.letters import bar, cells, segments
+from bench.verdicts import AUTOATTACK, Verdicts
 
 
 @pytest.mark.parametrize("width", [6, 20, 78, 400])
@@ -32,3 +34,11 @@ def test_without_colours_the_bar_spells_the_letters() -> None:
     drawing, *_ = bar(make_entry(letters=make_letters(0.5, 1.0)).verdicts, 40, colour=False)
     assert drawing.plain.count(".") == 20
     assert "x" not in drawing.plain
+
+
+def test_what_comes_after_the_suite_is_told_apart():
+    attacks = (*AUTOATTACK, "transfer", "surrogate", "apgd-scaled", "square-deployed", *SQUARE_AGAIN, "pgd-20")
+    shown = segments(Verdicts.of(attacks=(*attacks, "challenge:me"), letters="."))
+    colour = {one.outcome: one.colour for one in shown}
+    assert len({colour[attack] for attack in (*attacks[:8], "square-2", "pgd-20", "challenge:me")}) == 11
+    assert len({colour[attack] for attack in SQUARE_AGAIN}) == 1

@@ -50,7 +50,7 @@ def test_fine_tuning_that_begins_gently_after_deep_pruning_is_in_the_family():
     }
 
 
-@pytest.mark.parametrize("other", ["quant4-advft+3fc9f6", "averaged-w4a4"])
+@pytest.mark.parametrize("other", ["quant4-advft+ac28e8", "averaged-w4a4"])
 def test_another_rate_of_fine_tuning_is_another_family(other):
     slow = entry_of("quant4-advft", finetune_adversarial__learning_rate=0.03)
     entries = [entry_of("quant8-advft"), with_steps(other, slow.recipe.steps), entry_of("quant2-advft")]
