@@ -1,6 +1,6 @@
 """What an entry is called: what was asked of what, so that different measurements never overwrite each other.
 
-Two recipe files of one name would: of these, the second is refused (`bench.entry.refuse_another`).
+Two recipe files of one name would: of these, the second is refused (`bench.replacing`).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from bench.compress.export import deploy
 from bench.contract import digest_of_weights
 from bench.dataset import TEST_SETS
 from bench.effort import Effort
-from bench.entry import Entry, refuse_another, refuse_to_forget
+from bench.entry import Entry
 from bench.files import locked
 from bench.load.datasets import load_dataset
 from bench.machine.device import deployed_threads, device_name, pick_device
@@ -27,6 +27,7 @@ from bench.plugins import packages_of
 from bench.prepare import MODEL, prepare, publish
 from bench.progress import Event, Report
 from bench.provenance import here
+from bench.replacing import refuse_another, refuse_to_forget
 from bench.request import Request
 from bench.run.album import FileAlbum
 from bench.run.journal import FileJournal

@@ -139,11 +139,11 @@ def _verification(
 def _record(entry: Entry) -> Finding:
     """That counts and letters agree was checked when the entry was read."""
     track, letters = entry.track, f"{len(entry.verdicts.letters):,} letters agree with their counts"
-    if track.name not in track_names():
-        return Finding(name="record", holds=None, text=f"{letters}; track {track.name} is not one of this bench's")
     if not entry.whole_suite:
         text = f"it faced {', '.join(entry.verdicts.attacks)}: not all of AutoAttack"
         return Finding(name="record", holds=False, text=text)
+    if track.name not in track_names():
+        return Finding(name="record", holds=None, text=f"{letters}; track {track.name} is not one of this bench's")
     known = load_track(track.name).fingerprint
     if known != track.fingerprint:
         text = f"track {track.name} is {track.fingerprint} on record, and {known} in this bench"

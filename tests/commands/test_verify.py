@@ -11,8 +11,9 @@ import bench.audit.repeat
 import bench.audit.verify
 from bench.attack.suites import SQUARE_AGAIN
 from bench.compress.sealed import seal
-from bench.entry import Entry, load_entry, refuse_to_forget
+from bench.entry import Entry, load_entry
 from bench.errors import GateError
+from bench.replacing import refuse_to_forget
 from bench.run.evidence import read_evidence, write_evidence
 from bench.scrutiny import VERIFIER, Challenge, Evidence
 from bench.verdicts import LETTERS, STANDING, Proportion, Verdicts
